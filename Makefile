@@ -1,0 +1,37 @@
+# `make train` and `make test` set everything up by themselves: Python 3.11 and make are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test test-all lint bench clean
+
+train: .venv/train.stamp
+	$(BIN)/nanodl train digits
+
+test: .venv/test.stamp lint
+	$(BIN)/python -m pytest -q
+
+# With the tests that take longer.
+test-all: .venv/test.stamp lint
+	$(BIN)/python -m pytest -q -m ""
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/test.stamp
+	$(BIN)/python -m benchmarks.eager
+	$(BIN)/python -m benchmarks.importing
+	$(BIN)/python -m benchmarks.memory
+
+.venv/train.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	touch $@
+
+.venv/test.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ .venv/train.stamp
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,419 @@
+"""Function: everything that computes, and the node that remembers that it did.
+
+An operator is a class with two static methods. ``forward`` takes and returns
+NumPy arrays. ``backward`` takes the gradients of the outputs and returns the
+gradients of the inputs; these are Tensors, and it is written with other
+operators, so that a gradient can be differentiated again.
+
+One use of an operator is one instance of its class. It is the *context* that
+``forward`` and ``backward`` share, and the *node* of the graph that ``backward()``
+walks. ``Function.apply`` runs an operator, and has the one hook that tracing,
+profiling and anomaly mode use.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GradientError, TypeMismatchError
+from ..tensor import HookHandle, Storage, Tensor, View, wrap
+from .grad_mode import mode
+
+__all__ = ["AccumulateGrad", "Context", "Function", "add_hook", "remove_hook"]
+
+_NO_GRADS = [False] * 64
+
+
+class _Freed:
+    """Stands in for the saved tensors of a node whose buffers backward() has freed."""
+
+
+class Context:
+    """What ``forward`` leaves for ``backward``: attributes of any name, and saved tensors."""
+
+    #: For each input, whether its gradient is wanted.
+    needs_input_grad: Sequence[bool] = ()
+    #: Where the operator was recorded; set in anomaly mode.
+    stack: str = ""
+
+    _saved: Any = ()
+    _edges: Sequence[Any] = ()
+    _non_differentiable: tuple[NDArray, ...] = ()
+    _materialize_grads = True
+
+    def save_for_backward(self, *arrays: Any) -> None:
+        """Keep inputs, outputs or other arrays of ``forward`` until ``backward``.
+
+        An input or an output comes back as the tensor that it is in the graph.
+        Numbers and None may be saved too.
+        """
+        self._saved = arrays
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]:
+        """What ``save_for_backward`` kept, as Tensors.
+
+        Raises:
+            RuntimeError: if the graph was freed by an earlier ``backward()``, or a
+                tensor was changed in place since.
+        """
+        if self._saved is _Freed:
+            raise GradientError(
+                "backward",
+                "the graph was freed by an earlier backward().",
+                facts=f"{self.name()} has no saved tensors any more",
+                hint="To go through it twice, say backward(retain_graph=True) the first time.",
+            )
+        return tuple(
+            [entry.unpack(self) if type(entry) in _PACKED else entry for entry in self._saved]
+        )
+
+    def mark_non_differentiable(self, *arrays: NDArray) -> None:
+        """Say in ``forward`` which outputs carry no gradient (indices, for instance)."""
+        self._non_differentiable = arrays
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether ``backward`` gets zeros (the default) or None for an output nobody used."""
+        self._materialize_grads = value
+
+    def name(self) -> str:
+        """The node's name, as PyTorch writes it: ``AddBackward0``."""
+        return type(self).__name__ + ("Backward0" if self._built_in else "Backward")
+
+    _built_in = False
+
+
+class _SavedInput:
+    """An input tensor and its version when it was saved."""
+
+    __slots__ = ("tensor", "version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.version = 0 if tensor._storage is None else tensor._storage.version
+
+    def unpack(self, node: Context) -> Tensor:
+        storage = self.tensor._storage
+        if storage is not None and storage.version != self.version:
+            _raise_changed(node, storage, self.version, self.tensor.shape)
+        return self.tensor
+
+
+class _SavedOutput:
+    """An output's array. The tensor is made anew, for node and output would hold each other."""
+
+    __slots__ = ("array", "number", "storage", "version")
+
+    def __init__(self, array: NDArray, number: int, storage: Storage) -> None:
+        self.array = array
+        self.number = number
+        self.storage = storage
+        self.version = storage.version
+
+    def unpack(self, node: Context) -> Tensor:
+        if self.storage.version != self.version:
+            _raise_changed(node, self.storage, self.version, self.array.shape)
+        t = wrap(self.array)
+        t._requires_grad = True
+        t._edge = (node, self.number, self.array.shape)
+        t._storage = self.storage
+        return t
+
+
+class _SavedArray:
+    """An array that is neither input nor output: a constant to the derivative."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: NDArray) -> None:
+        self.array = array
+
+    def unpack(self, node: Context) -> Tensor:
+        return wrap(self.array.view())
+
+
+_PACKED = (_SavedInput, _SavedOutput, _SavedArray)
+
+
+def _raise_changed(node: Context, storage: Storage, version: int, shape: Any) -> None:
+    raise GradientError(
+        "backward",
+        "a tensor needed for a gradient was changed in place.",
+        facts=f"saved by {node.name()} · changed by {storage.changed_by} · shape {shape} · "
+        f"version {storage.version}, expected {version}" + node.stack,
+        hint="Use the operator without underscore, or change a clone().",
+    )
+
+
+class Function(Context):
+    """An operator with its derivative. Subclass it to write your own.
+
+    ``forward(ctx, *arrays, **attributes)`` gets one NumPy array for each tensor
+    given to ``apply``; None and Python numbers come as they are, keyword
+    arguments too. It returns an array or a tuple of arrays.
+    ``backward(ctx, *grad_outputs)`` gets and returns Tensors: one gradient (or
+    None) for each positional input.
+
+    >>> class Cube(nano.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x**3
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, grad_output):
+    ...         (x,) = ctx.saved_tensors
+    ...         return grad_output * 3 * x**2
+    >>> x = nano.tensor(2.0, requires_grad=True)
+    >>> y = Cube.apply(x)
+    >>> y, *nano.autograd.grad(y, x)
+    (tensor(8., grad_fn=<CubeBackward>), tensor(12.))
+    """
+
+    #: False for operators without a derivative, such as comparisons.
+    differentiable = True
+    #: True if the output may share the first input's memory.
+    is_view = False
+    #: An element-wise operator's formula, from which fused loops are built.
+    formula = ""
+    #: How many outputs this node has.
+    outputs = 1
+
+    _output_meta: tuple[tuple[tuple[int, ...], Any], ...] = ()
+    _tensor_hooks: dict[int, dict[int, Any]] | None = None
+    _retained: dict[int, Any] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Our own operators are checked by the tests, others at every backward().
+        cls._built_in = cls.__module__.startswith("nano.")
+
+    @staticmethod
+    def forward(ctx: Any, *arrays: Any, **attributes: Any) -> Any:
+        """Compute the outputs from the inputs: arrays in, arrays out."""
+        raise NotImplementedError("a Function needs a static method forward(ctx, *arrays)")
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        """Compute the inputs' gradients from the outputs': Tensors in, Tensors out."""
+        raise GradientError(
+            type(ctx).__name__,
+            "this operator has no derivative.",
+            hint="Take it out of the graph with detach(), or give the Function a backward().",
+        )
+
+    @classmethod
+    def apply(cls, *inputs: Any, **attributes: Any) -> Any:
+        """Run the operator and, if a gradient may be wanted, record it."""
+        if _hooks:
+            return _run_hooked(len(_hooks) - 1, cls, inputs, attributes)
+        return _run(cls, inputs, attributes)
+
+    # The node ---------------------------------------------------------------------------
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """For each input, the node that made it and which output of it; as in PyTorch."""
+        return tuple(
+            (None, 0) if edge is None else (AccumulateGrad(edge[0]), 0) if edge[1] < 0 else edge[:2]
+            for edge in self._edges
+        )
+
+    def register_tensor_hook(self, number: int, hook: Callable[..., Any]) -> HookHandle:
+        """Call ``hook`` with the gradient of output ``number``."""
+        if self._tensor_hooks is None:
+            self._tensor_hooks = {}
+        return HookHandle(self._tensor_hooks.setdefault(number, {}), hook)
+
+    def retain_grad(self, tensor: Tensor, number: int) -> None:
+        """Leave the gradient of output ``number`` in ``tensor.grad``."""
+        if self._retained is None:
+            self._retained = {}
+        self._retained[number] = weakref.ref(tensor)
+
+    def release(self) -> None:
+        """Free what was saved for the backward pass."""
+        if self._saved:
+            self._saved = _Freed
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+
+class AccumulateGrad:
+    """The end of the graph at a leaf: adds the gradient to ``variable.grad``."""
+
+    __slots__ = ("variable",)
+    next_functions: tuple[tuple[Any, int], ...] = ()
+
+    def __init__(self, variable: Tensor) -> None:
+        self.variable = variable
+
+    def name(self) -> str:
+        """Its name, as PyTorch writes it."""
+        return "AccumulateGrad"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AccumulateGrad) and other.variable is self.variable
+
+    def __hash__(self) -> int:
+        return hash(self.variable)
+
+    def __repr__(self) -> str:
+        return "<AccumulateGrad>"
+
+
+def _run(cls: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    """Compute the outputs, and tie them to a node if a gradient may be wanted.
+
+    Every operation goes through here, also the smallest: hence the plain loops.
+    """
+    ctx = cls()
+    arrays: list[Any] = []
+    edges: list[Any] = []
+    needs: list[bool] = []
+    record = False
+    for x in inputs:
+        if isinstance(x, Tensor):
+            if x._view is not None:
+                x._refresh()
+            arrays.append(x._data)
+            if x._requires_grad:
+                edges.append(x._edge or (x, -1, x._data.shape))
+                needs.append(True)
+                record = True
+                continue
+        else:
+            arrays.append(x)
+        edges.append(None)
+        needs.append(False)
+    if record and mode.enabled and cls.differentiable:
+        ctx._edges = edges
+        ctx.needs_input_grad = needs
+    else:
+        record = False
+        ctx.needs_input_grad = _NO_GRADS[: len(inputs)]
+
+    result = cls.forward(ctx, *arrays, **attributes) if attributes else cls.forward(ctx, *arrays)
+
+    if type(result) is tuple:
+        return _wrap_several(ctx, result, inputs, arrays, record)
+    if type(result) is not np.ndarray:
+        result = _as_array(ctx, result)
+    for a in arrays:
+        if a is result:
+            result = result.view()
+    t = wrap(result)
+    if record and (cls._built_in or result.dtype.kind in "fV") and not ctx._non_differentiable:
+        t._requires_grad = True
+        t._edge = (ctx, 0, result.shape)
+        if ctx._saved:
+            ctx._saved = _pack(ctx._saved, inputs, arrays, (result,), (t,))
+    if cls.is_view:
+        _link_view(t, inputs[0])
+    return t
+
+
+def _wrap_several(
+    ctx: Function, results: tuple[Any, ...], inputs: Any, arrays: list[Any], record: bool
+) -> tuple[Tensor, ...]:
+    """Tensors around several results of ``forward``."""
+    outputs = []
+    for number, result in enumerate(results):
+        array = _as_array(ctx, result)
+        t = wrap(array.view() if any(a is array for a in arrays) else array)
+        exempt = any(a is array for a in ctx._non_differentiable)
+        if record and array.dtype.kind in "fV" and not exempt:
+            t._requires_grad = True
+            t._edge = (ctx, number, array.shape)
+        if ctx.is_view:
+            _link_view(t, inputs[0])
+        outputs.append(t)
+    if record:
+        ctx.outputs = len(outputs)
+        ctx._output_meta = tuple([(t._data.shape, t._data.dtype) for t in outputs])
+        if ctx._saved:
+            ctx._saved = _pack(ctx._saved, inputs, arrays, results, tuple(outputs))
+    return tuple(outputs)
+
+
+def _as_array(ctx: Function, result: Any) -> NDArray:
+    """NumPy gives a scalar where an array has no dimensions."""
+    if isinstance(result, (np.ndarray, np.generic)):
+        return np.asarray(result)
+    raise TypeMismatchError(
+        type(ctx).__name__, f"forward must return NumPy arrays, got {type(result).__name__}."
+    )
+
+
+def _link_view(t: Tensor, source: Tensor) -> None:
+    """Let ``t`` share version and history with the tensor whose memory it shows."""
+    if t._data.base is None or not np.may_share_memory(t._data, source._data):
+        return
+    storage = source._storage
+    if storage is None:
+        storage = source._storage = Storage()
+    t._storage = storage
+    base = source if source._view is None else source._view.base
+    t._view = View(base, storage.rebased)
+
+
+def _pack(
+    saved: tuple[Any, ...],
+    inputs: tuple[Any, ...],
+    arrays: list[Any],
+    results: tuple[Any, ...],
+    outputs: tuple[Tensor, ...],
+) -> tuple[Any, ...]:
+    """What is kept of the arrays that ``forward`` saved: each by its role."""
+    packed: list[Any] = []
+    for item in saved:
+        if not isinstance(item, np.ndarray):
+            packed.append(item)
+            continue
+        for x, a in zip(inputs, arrays, strict=True):
+            if a is item and isinstance(x, Tensor):
+                packed.append(_SavedInput(x))
+                break
+        else:
+            for number, (r, t) in enumerate(zip(results, outputs, strict=True)):
+                if r is item:
+                    if t._storage is None:
+                        t._storage = Storage()
+                    packed.append(_SavedOutput(t._data, number, t._storage))
+                    break
+            else:
+                packed.append(_SavedArray(item))
+    return tuple(packed)
+
+
+# The one hook ---------------------------------------------------------------------------
+
+_hooks: list[Callable[..., Any]] = []
+
+
+def add_hook(hook: Callable[..., Any]) -> None:
+    """Pass every Function through ``hook(function, inputs, attributes, proceed)``.
+
+    ``proceed()`` runs it and returns its outputs, which the hook must return. The
+    hook sees all threads. Later hooks surround earlier ones.
+    """
+    _hooks.append(hook)
+
+
+def remove_hook(hook: Callable[..., Any]) -> None:
+    """Take a hook away."""
+    _hooks.remove(hook)
+
+
+def _run_hooked(depth: int, cls: type[Function], inputs: Any, attributes: Any) -> Any:
+    if depth < 0 or depth >= len(_hooks):
+        return _run(cls, inputs, attributes)
+    return _hooks[depth](
+        cls, inputs, attributes, lambda: _run_hooked(depth - 1, cls, inputs, attributes)
+    )

@@ -1,0 +1,188 @@
+"""In-place operators, and what they do to the history of tensors that share memory.
+
+Writing into a tensor changes the history of every tensor over the same memory.
+The tensor that owns the memory (the *base*) gets a new history at once; a view
+of it notices by a counter and makes its own anew when it is next used. That a
+saved tensor was overwritten is noticed by the version counter (function.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import kernels
+from ..dtypes import can_cast, from_numpy_dtype
+from ..errors import DtypeError, GradientError, ShapeError
+from ..tensor import Storage, Tensor, View, wrap
+from .function import Function
+from .grad_mode import mode
+
+__all__ = ["bump_version", "refresh", "write_in_place"]
+
+
+class TakeFlat(Function):
+    """out = input.flatten()[index]: what a view shows of its base."""
+
+    @staticmethod
+    def forward(ctx: Any, x: NDArray, *, index: NDArray) -> NDArray:
+        ctx.index, ctx.shape = index, x.shape
+        return x.reshape(-1)[index]
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return AddFlat.apply(grad_output, index=ctx.index, shape=ctx.shape)
+
+
+class AddFlat(Function):
+    """Zeros of ``shape`` with the input added at the flat ``index``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: NDArray, *, index: NDArray, shape: tuple[int, ...]) -> NDArray:
+        ctx.index = index
+        size = int(np.prod(shape))
+        return kernels.add_at((size,), index.reshape(-1), x.reshape(-1)).reshape(shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return TakeFlat.apply(grad_output, index=ctx.index)
+
+
+class PutFlat(Function):
+    """The base with ``value`` written at the flat ``index``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: NDArray, value: NDArray, *, index: NDArray) -> NDArray:
+        ctx.index, ctx.value_shape, ctx.value_dtype = index, value.shape, value.dtype
+        out = x.reshape(-1).copy()
+        out[index.reshape(-1)] = value.reshape(-1)
+        return out.reshape(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        zeros = wrap(np.zeros(ctx.value_shape, ctx.value_dtype))
+        kept = PutFlat.apply(grad_output, zeros, index=ctx.index)
+        return kept, TakeFlat.apply(grad_output, index=ctx.index)
+
+
+def flat_index(view: NDArray, base: NDArray) -> NDArray:
+    """For each element of ``view``, its position in ``base.flatten()``.
+
+    Both show the same memory, in whatever order. The positions are written into
+    a map of that memory through the base's strides and read through the view's.
+    """
+    size = base.itemsize
+    low, high = np.lib.array_utils.byte_bounds(base)
+    memory = np.full((high - low) // size, -1, np.int64)
+
+    def window(a: NDArray) -> NDArray:
+        offset = (a.__array_interface__["data"][0] - low) // size
+        strides = tuple(s // size * memory.itemsize for s in a.strides)
+        return np.ndarray(a.shape, np.int64, memory, offset * memory.itemsize, strides)
+
+    window(base)[...] = np.arange(base.size).reshape(base.shape)
+    return window(view).copy()
+
+
+def refresh(view: Tensor) -> None:
+    """Give a view the history that follows from its base's."""
+    assert view._view is not None
+    assert view._storage is not None
+    base = view._view.base
+    view._view = View(base, view._storage.rebased)
+    if not base._requires_grad:
+        view._edge, view._requires_grad = None, False
+        return
+    before, mode.enabled = mode.enabled, True
+    try:
+        made = TakeFlat.apply(base, index=flat_index(view._data, base._data))
+    finally:
+        mode.enabled = before
+    view._edge, view._requires_grad = made._edge, True
+
+
+def bump_version(t: Tensor, writer: str) -> None:
+    """Count one more write into the memory of ``t``."""
+    if t._storage is None:
+        t._storage = Storage()
+    t._storage.version += 1
+    t._storage.changed_by = writer
+
+
+def write_in_place(
+    name: str, t: Tensor, cls: type[Function], *inputs: Any, **attributes: Any
+) -> Any:
+    """``t[...] = cls.apply(*inputs, **attributes)``, with the history that follows.
+
+    Args:
+        name: the operator as the user wrote it, for messages: ``add_``.
+        t: the tensor that is written; it may be among the inputs.
+
+    Raises:
+        RuntimeError: if ``t`` is a leaf that requires gradients (or a view of one) and
+            operations are recorded, or the result does not fit its shape or dtype.
+    """
+    t._refresh()
+    base = t if t._view is None else t._view.base
+    if mode.enabled and base._requires_grad and base._edge is None:
+        what = "a leaf" if base is t else "a view of a leaf"
+        raise GradientError(
+            name,
+            f"{what} tensor that requires gradients cannot be changed in place.",
+            facts=f"shape {t.shape} · dtype {t.dtype}",
+            hint="Do it under nano.no_grad(), or on a clone().",
+        )
+    # The operator sees the old values under another name: if it saves them, they are copied
+    # before they are overwritten.
+    old = wrap(t._data.view())
+    old._requires_grad, old._edge = t._requires_grad, t._edge
+    inputs = tuple([old if x is t else x for x in inputs])
+    result = cls.apply(*inputs, **attributes)
+    if result._data.shape != t._data.shape:
+        raise ShapeError(
+            name, f"the result has shape {result.shape}, which does not fit into {t.shape}."
+        )
+    if result._data.dtype != t._data.dtype and not can_cast(result.dtype, t.dtype):
+        raise DtypeError(
+            name,
+            f"the result is {result.dtype}, which can't be cast to {t.dtype}.",
+            hint="Use the operator without underscore.",
+        )
+    if result._requires_grad:
+        _keep_old_values(result._edge[0], old)
+    commit(name, t, result)
+    return t
+
+
+def _keep_old_values(node: Function, old: Tensor) -> None:
+    for entry in node._saved:
+        if getattr(entry, "tensor", None) is old:
+            old._data = old._data.copy()
+            return
+
+
+def commit(name: str, t: Tensor, result: Tensor) -> None:
+    """Write ``result`` into the memory of ``t`` and give ``t`` and its base their new history."""
+    if result._data.dtype != t._data.dtype and result._requires_grad:
+        result = result.to(from_numpy_dtype(t._data.dtype))
+    view = t._view
+    record = mode.enabled and (result._requires_grad or t._requires_grad)
+    if not record:
+        np.copyto(t._data, result._data, casting="unsafe")
+        bump_version(t, name)
+        return
+    if view is None:
+        np.copyto(t._data, result._data, casting="unsafe")
+        t._edge, t._requires_grad = result._edge, result._requires_grad
+    else:
+        base = view.base
+        index = flat_index(t._data, base._data)
+        made = PutFlat.apply(base, result, index=index)
+        np.copyto(t._data, result._data, casting="unsafe")
+        base._edge, base._requires_grad = made._edge, made._requires_grad
+    bump_version(t, name)
+    t._storage.rebased += 1  # type: ignore[union-attr]
+    if view is not None:
+        refresh(t)

@@ -1,0 +1,181 @@
+"""The one table that makes functions into methods and operators of Tensor.
+
+Tensor (floor 2) cannot import the functions (floor 3), which need it. Once all
+of them exist, this module ties them together: every name below is a function
+that becomes a method of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..autograd import engine
+from ..autograd.views import write_in_place
+from ..tensor import Tensor
+from . import binary, conversion, unary
+from .operands import is_number
+
+__all__: list[str] = []
+
+#: Functions that are methods too, by module. Methods that end in _ are below.
+METHODS: dict[Any, str] = {
+    unary: """abs absolute ceil cos exp expm1 floor isfinite isinf isnan log log1p neg negative
+        positive reciprocal relu round rsqrt sigmoid sign sin sqrt square tanh""",
+    binary: """add div divide floor_divide fmod maximum minimum mul multiply pow remainder sub
+        subtract true_divide""",
+    conversion: "clone contiguous to type_as",
+}
+
+
+def _bind_methods() -> None:
+    for module, names in METHODS.items():
+        for name in names.split():
+            setattr(Tensor, name, getattr(module, name))
+    for name, function in conversion.CONVERTERS.items():
+        setattr(Tensor, name, function)
+
+
+# Python's operators ---------------------------------------------------------------------
+
+
+def _is_operand(x: Any) -> bool:
+    return isinstance(x, Tensor) or is_number(x)
+
+
+def _operator(function: Callable[[Any, Any], Any], kernel: Any = None, kinds: str = "") -> Any:
+    """``self op other``; NotImplemented for what is no operand, so that Python can go on.
+
+    Two tensors of the same dtype need no promotion: where the dtype is of one of
+    ``kinds``, the Function is applied at once.
+    """
+    apply = kernel.apply if kernel else None
+
+    def method(self: Tensor, other: Any) -> Any:
+        if apply is not None and isinstance(other, Tensor):
+            d = self._data.dtype
+            if d is other._data.dtype and d.kind in kinds:
+                try:
+                    return apply(self, other)
+                except ValueError:
+                    return function(self, other)
+        elif not _is_operand(other):
+            return NotImplemented
+        return function(self, other)
+
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """``other op self``."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        return function(other, self) if _is_operand(other) else NotImplemented
+
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _bind_operators() -> None:
+    number, floating = "fViu", "fV"
+    for name, function, kernel, kinds in (
+        ("add", binary.add, binary.Add, number),
+        ("sub", binary.sub, binary.Sub, number),
+        ("mul", binary.mul, binary.Mul, number),
+        ("truediv", binary.div, binary.Div, floating),
+        ("floordiv", binary.floor_divide, None, ""),
+        ("mod", binary.remainder, None, ""),
+        ("pow", binary.pow, None, ""),
+    ):
+        setattr(Tensor, f"__{name}__", _operator(function, kernel, kinds))
+        setattr(Tensor, f"__r{name}__", _reflected(function))
+        setattr(Tensor, f"__i{name}__", _in_place(f"{name}_", function))
+    for name, function in (("neg", unary.neg), ("pos", unary.positive), ("abs", unary.abs)):
+        setattr(Tensor, f"__{name}__", function)
+
+
+# In-place forms -------------------------------------------------------------------------
+
+
+class _Compute:
+    """Lets ``write_in_place`` run a public function as it runs a Function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.apply = function
+
+
+def _in_place(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` writing its result into its first argument."""
+    compute = _Compute(function)
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return write_in_place(name, self, compute, self, *args, **kwargs)  # type: ignore[arg-type]
+
+    method.__name__ = name
+    method.__doc__ = f"In-place form of :func:`nano.{name.strip('_')}`."
+    return method
+
+
+#: Functions that have an in-place form, ``add_``, which returns the tensor.
+IN_PLACE: dict[Any, str] = {
+    unary: """abs ceil cos exp expm1 floor log log1p neg reciprocal relu round rsqrt sigmoid sign
+        sin sqrt square tanh""",
+    binary: "add div floor_divide fmod mul multiply pow remainder sub subtract",
+}
+
+
+def _bind_in_place() -> None:
+    for module, names in IN_PLACE.items():
+        for name in names.split():
+            setattr(Tensor, f"{name}_", _in_place(f"{name}_", getattr(module, name)))
+
+
+def _fill_(self: Tensor, value: Any) -> Tensor:
+    """Set every element to ``value``; returns the tensor."""
+    return write_in_place("fill_", self, conversion.Fill, self, value=float_or_int(value))
+
+
+def _zero_(self: Tensor) -> Tensor:
+    """Set every element to 0; returns the tensor."""
+    return write_in_place("zero_", self, conversion.Fill, self, value=0)
+
+
+def _copy_(self: Tensor, source: Any) -> Tensor:
+    """Write ``source``, broadcast and converted, into the tensor; returns it."""
+    if not isinstance(source, Tensor):
+        source = conversion.as_tensor(source, dtype=self.dtype)
+    return write_in_place("copy_", self, conversion.CopyFrom, self, source)
+
+
+def float_or_int(value: Any) -> Any:
+    """A Python number from a number or a tensor of one element."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Add the gradient of this tensor to the ``.grad`` of the leaves it was computed from.
+
+    See :func:`nano.autograd.backward`.
+
+    >>> w = nano.tensor([1.0, 2.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> w.grad
+    tensor([2., 4.])
+    """
+    engine.backward(self, gradient, retain_graph, create_graph, inputs)
+
+
+_bind_methods()
+_bind_operators()
+_bind_in_place()
+Tensor.fill_ = _fill_  # type: ignore[attr-defined]
+Tensor.zero_ = _zero_  # type: ignore[attr-defined]
+Tensor.copy_ = _copy_  # type: ignore[attr-defined]
+Tensor.backward = _backward  # type: ignore[attr-defined]

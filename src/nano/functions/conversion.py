@@ -1,0 +1,301 @@
+"""Making tensors from data, and changing their dtype: ``tensor``, ``to``, ``clone``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import dtypes
+from ..autograd.derivatives import sum_to_shape
+from ..autograd.function import Function
+from ..dtypes import dtype, from_numpy_dtype, get_default_dtype, to_dtype
+from ..errors import InputError, ShapeError, TypeMismatchError
+from ..tensor import Tensor, device, wrap
+from .operands import check_tensor
+
+__all__ = ["as_tensor", "clone", "contiguous", "from_numpy", "is_tensor", "tensor", "to", "type_as"]
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor with a copy of ``data``.
+
+    Args:
+        data: a number, nested sequences of numbers, a NumPy array, or a Tensor.
+        dtype: of the elements; by default that of an array or a tensor, else bool for
+            booleans, int64 for integers, the default dtype for floats.
+        device: only ``"cpu"``.
+        requires_grad: record operations on it.
+
+    Raises:
+        ValueError: if nested sequences differ in length.
+        TypeError: if an element is no number.
+        RuntimeError: if ``requires_grad`` is set for a dtype that is not floating point.
+
+    >>> nano.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    t = wrap(np.array(_as_array("tensor", data, dtype, device), order="C", copy=True))
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """``data`` as a tensor, sharing memory with a Tensor or an array of the right dtype.
+
+    >>> a = np.zeros(2, np.float32)
+    >>> nano.as_tensor(a)[0] = 5.0; a
+    array([5., 0.], dtype=float32)
+    """
+    if isinstance(data, Tensor):
+        return to(data, dtype) if dtype is not None else data
+    return wrap(_as_array("as_tensor", data, dtype, device).view())
+
+
+def from_numpy(array: NDArray) -> Tensor:
+    """A tensor that shares the memory of a NumPy array.
+
+    Raises:
+        TypeError: if it is no array, or of a dtype that nano does not have.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeMismatchError(
+            "from_numpy",
+            f"expected a NumPy array, got {type(array).__name__}.",
+            hint="nano.tensor(...) takes lists and numbers.",
+        )
+    return wrap(_native(array).view())
+
+
+def _native(array: NDArray) -> NDArray:
+    """The array with NumPy's own dtype object, which makes dtype comparisons an identity."""
+    d = from_numpy_dtype(array.dtype).numpy
+    if array.dtype is d:
+        return array.view()
+    return array.view(d) if array.dtype.isnative else array.astype(d)
+
+
+def _as_array(owner: str, data: Any, d: Any, where: Any) -> NDArray:
+    if where is not None:
+        device(where)
+    wanted = None if d is None else to_dtype(d)
+    if isinstance(data, Tensor):
+        array = data._data
+    elif isinstance(data, (np.ndarray, np.generic)):
+        array = _native(np.asarray(data))
+    else:
+        array = _from_python(owner, data)
+        if wanted is None and array.dtype == np.float64:
+            wanted = get_default_dtype()
+    if wanted is not None and array.dtype != wanted.numpy:
+        array = _cast(array, wanted)
+    return array
+
+
+def _from_python(owner: str, data: Any) -> NDArray:
+    """An array of nested sequences of numbers, arrays and one-element tensors."""
+    if _holds_tensor(data):
+        data = _without_tensors(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise InputError(
+            owner, f"nested sequences must all have the same length ({error})."
+        ) from None
+    if array.dtype == object or array.dtype.kind not in "biufV":
+        raise TypeMismatchError(
+            owner,
+            f"elements must be numbers, got {type(data).__name__} of {array.dtype}.",
+            facts=repr(data)[:60],
+        )
+    if array.size == 0 and not isinstance(data, np.ndarray):
+        array = array.astype(np.float64)
+    return _native(array)
+
+
+def _holds_tensor(data: Any) -> bool:
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return isinstance(data, Tensor)
+
+
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.detach()._data
+    return [_without_tensors(x) for x in data] if isinstance(data, (list, tuple)) else data
+
+
+def _cast(array: NDArray, d: dtype) -> NDArray:
+    """As in PyTorch: to an integer, the fraction is cut; out of range, any value may result."""
+    return array.astype(d.numpy)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether ``obj`` is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+class To(Function):
+    """x in another dtype; d/dx = 1, in the dtype of x."""
+
+    @staticmethod
+    def forward(ctx, x, *, dtype):
+        ctx.source = from_numpy_dtype(x.dtype)
+        y = x.astype(dtype.numpy)
+        if not dtype.is_floating_point:
+            ctx.mark_non_differentiable(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return To.apply(grad_output, dtype=ctx.source)
+
+
+class Clone(Function):
+    """A copy of x; d/dx = 1."""
+
+    formula = "x"
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.copy(order="K")
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output
+
+
+class Contiguous(Function):
+    """A row-major copy of x; d/dx = 1."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return np.ascontiguousarray(x)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output
+
+
+def to(
+    input: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    copy: bool = False,
+    non_blocking: bool = False,
+) -> Tensor:
+    """``input`` in another dtype; ``input`` itself if it has that dtype already.
+
+    Args:
+        input: any tensor.
+        args: a dtype, a device (only the CPU exists), or a tensor whose dtype is wanted.
+        dtype: the dtype wanted.
+        device: only ``"cpu"``.
+        copy: make a copy in any case.
+
+    >>> nano.tensor([1.7, -1.7]).to(nano.int64)
+    tensor([ 1, -1])
+    """
+    for a in args:
+        if isinstance(a, Tensor):
+            dtype = a.dtype
+        elif isinstance(a, (dtypes.dtype, type, np.dtype)):
+            dtype = a
+        elif isinstance(a, bool):
+            copy = a
+        elif a is not None:
+            device = a
+    if device is not None:
+        _check_device(device)
+    wanted = input.dtype if dtype is None else to_dtype(dtype)
+    if wanted.numpy == input._data.dtype:
+        return clone(input) if copy else input
+    return To.apply(input, dtype=wanted)
+
+
+_check_device = device
+
+
+def clone(input: Tensor) -> Tensor:
+    """A copy, through which gradients flow.
+
+    >>> t = nano.ones(2); u = t.clone(); u[0] = 5.0; t
+    tensor([1., 1.])
+    """
+    return Clone.apply(check_tensor("clone", input))
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """``input`` if its elements lie row by row without gaps, else such a copy."""
+    return input if input._data.flags.c_contiguous else Contiguous.apply(input)
+
+
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input`` in the dtype of ``other``."""
+    return to(input, other.dtype)
+
+
+def _converter(d: dtype) -> Any:
+    def convert(input: Tensor) -> Tensor:
+        return to(input, d)
+
+    convert.__doc__ = f"``input`` in {d}; itself if it is that already."
+    return convert
+
+
+#: The methods named after a dtype: ``t.float()``.
+CONVERTERS = {
+    "float": _converter(dtypes.float32),
+    "double": _converter(dtypes.float64),
+    "half": _converter(dtypes.float16),
+    "bfloat16": _converter(dtypes.bfloat16),
+    "long": _converter(dtypes.int64),
+    "int": _converter(dtypes.int32),
+    "short": _converter(dtypes.int16),
+    "byte": _converter(dtypes.uint8),
+    "char": _converter(dtypes.int8),
+    "bool": _converter(dtypes.bool_),
+}
+
+
+class Fill(Function):
+    """Every element is ``value``; d/dx = 0."""
+
+    @staticmethod
+    def forward(ctx, x, *, value):
+        return np.full_like(x, value)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * 0.0
+
+
+class CopyFrom(Function):
+    """``source`` in the shape and dtype of x; d/dsource = 1, d/dx = 0."""
+
+    @staticmethod
+    def forward(ctx, x, source):
+        ctx.dtype = from_numpy_dtype(source.dtype)
+        try:
+            return np.broadcast_to(source, x.shape).astype(x.dtype)
+        except ValueError:
+            raise ShapeError(
+                "copy_", f"shape {source.shape} cannot be broadcast to {x.shape}."
+            ) from None
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        edge = ctx._edges[1]
+        if edge is None:
+            return None, None
+        return None, sum_to_shape(to(grad_output, ctx.dtype), edge[2])
