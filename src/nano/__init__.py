@@ -4,6 +4,8 @@ The public names, handed on from the floors below. Start reading at
 ``tensor.py`` and ``autograd/function.py``.
 """
 
+from typing import Any as _Any
+
 from . import autograd, backends, config, errors
 from .autograd import (
     enable_grad,
@@ -31,9 +33,26 @@ from .dtypes import (
 )
 from .dtypes import bool_ as bool
 from .formatting import printoptions, set_printoptions
+from .functions.along import *
 from .functions.binary import *
+from .functions.choosing import *
+from .functions.comparison import *
 from .functions.conversion import *
+from .functions.creation import *
+from .functions.drawing import *
+from .functions.einsum import *
+from .functions.extremes import *
+from .functions.indexing import *
+from .functions.joining import *
+from .functions.matmul import *
+from .functions.movement import *
 from .functions.operands import result_type
+from .functions.parts import *
+from .functions.rearrange import *
+from .functions.reduction import *
+from .functions.selection import *
+from .functions.softmax import *
+from .functions.statistics import *
 from .functions.unary import *
 from .random import Generator, default_generator, initial_seed, manual_seed, seed
 from .tensor import Tensor, device
@@ -43,3 +62,18 @@ double, half = float64, float16
 long, int, short = int64, int32, int16
 
 __version__ = "0.1.0"
+
+_ON_FIRST_USE = {"checkpoint", "data", "models", "nn", "optim", "train", "viz"}
+
+
+def __getattr__(name: str) -> _Any:
+    """``nano.nn`` and its neighbours are imported when they are first asked for."""
+    if name in _ON_FIRST_USE:
+        from importlib import import_module
+
+        return import_module(f"nano.{name}")
+    raise AttributeError(f"module 'nano' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_FIRST_USE})

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["data_dir"]
 
 
 def data_dir() -> Path:
     """The folder that holds data sets: ``$NANO_DATA``, else ``~/.cache/nano/data``."""
+    from pathlib import Path
+
     if given := os.environ.get("NANO_DATA"):
         return Path(given).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

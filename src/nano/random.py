@@ -8,7 +8,7 @@ an order of its own; the functions and their meaning are.
 
 from __future__ import annotations
 
-import secrets
+import os
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Generator:
     True
     """
 
-    __slots__ = ("_seed", "numpy")
+    __slots__ = ("_numpy", "_seed")
 
     def __init__(self, device: str = "cpu") -> None:
         self.manual_seed(0)
@@ -41,13 +41,19 @@ class Generator:
         if not -(2**63) <= seed < _SEED_RANGE:
             raise InputError("manual_seed", f"the seed must fit in 64 bits, got {seed}.")
         self._seed = seed
-        #: NumPy's generator, which draws the numbers.
-        self.numpy = np.random.Generator(np.random.PCG64(seed % _SEED_RANGE))
+        self._numpy = None
         return self
+
+    @property
+    def numpy(self) -> np.random.Generator:
+        """NumPy's generator, which draws the numbers; made on first use, as is its import."""
+        if self._numpy is None:
+            self._numpy = np.random.Generator(np.random.PCG64(self._seed % _SEED_RANGE))
+        return self._numpy
 
     def seed(self) -> int:
         """Start the stream at a seed drawn from the operating system; returns the seed."""
-        self.manual_seed(secrets.randbits(63))
+        self.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
         return self._seed
 
     def initial_seed(self) -> int:

@@ -17,7 +17,7 @@ from . import dtypes
 from .errors import AmbiguousError, DeviceError, GradientError, ShapeError, TypeMismatchError
 from .formatting import format_array
 
-__all__ = ["HookHandle", "Storage", "Tensor", "View", "device", "wrap"]
+__all__ = ["HookHandle", "Storage", "Tensor", "View", "device", "storage_of", "wrap"]
 
 _new = object.__new__
 _DEFAULT_REPR = (dtypes.int64, dtypes.bool_)
@@ -83,6 +83,23 @@ class View:
     def __init__(self, base: Tensor, rebased: int) -> None:
         self.base = base
         self.rebased = rebased
+
+
+def storage_of(t: Tensor) -> Storage:
+    """What ``t`` shares with the tensors over its memory, made at the first call.
+
+    The Function that made ``t`` is told, for it may have saved ``t`` and must know
+    when it is written.
+    """
+    storage = t._storage
+    if storage is None:
+        storage = t._storage = Storage()
+        if t._edge is not None:
+            node, number, _ = t._edge
+            if not node._output_storages:
+                node._output_storages = {}
+            node._output_storages[number] = storage
+    return storage
 
 
 def wrap(array: NDArray) -> Tensor:
@@ -284,9 +301,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same memory without the history."""
         t = wrap(self._data.view())
-        if self._storage is None:
-            self._storage = Storage()
-        t._storage = self._storage
+        t._storage = storage_of(self)
         return t
 
     def detach_(self) -> Tensor:

@@ -6,9 +6,8 @@ pass and, since derivatives are written with Functions, in the backward pass.
 
 from __future__ import annotations
 
-import traceback
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,13 @@ from .function import Function, add_hook, remove_hook
 
 __all__ = ["detect_anomaly", "set_detect_anomaly", "user_line"]
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def user_line() -> str:
     """The innermost line of the call stack that is not nano's own: ``file:line, in f: code``."""
+    import traceback  # not light, and needed only here
+
     for frame in reversed(traceback.extract_stack()):
         if not frame.filename.startswith(_PACKAGE):
             return f"{frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import GradientError, InputError, ShapeError, TypeMismatchError
-from ..tensor import Storage, Tensor, wrap
+from ..tensor import Tensor, storage_of, wrap
 from . import function as _function
 from .function import Function
 from .grad_mode import mode
@@ -395,7 +395,9 @@ def _accumulate(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
     if box[0]._data.dtype is not t._data.dtype and box[0]._data.dtype != t._data.dtype:
         box[0] = box[0].to(dtypes.from_numpy_dtype(t._data.dtype))  # type: ignore[attr-defined]
     if t._grad is None:
-        if create_graph or _holds_alone(box):
+        if create_graph:
+            t._grad = box[0].clone()  # type: ignore[attr-defined]
+        elif _holds_alone(box):
             t._grad = box[0]
         else:
             t._grad = wrap(box[0]._data.copy())
@@ -404,10 +406,9 @@ def _accumulate(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
     else:
         into = t._grad
         np.add(into._data, box[0]._data, out=into._data)
-        if into._storage is None:
-            into._storage = Storage()
-        into._storage.version += 1
-        into._storage.changed_by = "AccumulateGrad"
+        storage = storage_of(into)
+        storage.version += 1
+        storage.changed_by = "AccumulateGrad"
 
 
 def _holds_alone(box: list[Tensor]) -> bool:

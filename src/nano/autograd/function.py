@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GradientError, TypeMismatchError
-from ..tensor import HookHandle, Storage, Tensor, View, wrap
+from ..tensor import HookHandle, Storage, Tensor, View, storage_of, wrap
 from .grad_mode import mode
 
 __all__ = ["AccumulateGrad", "Context", "Function", "add_hook", "remove_hook"]
@@ -45,6 +45,8 @@ class Context:
     _edges: Sequence[Any] = ()
     _non_differentiable: tuple[NDArray, ...] = ()
     _materialize_grads = True
+    #: The storages of outputs that came to share their memory; see ``tensor.storage_of``.
+    _output_storages: dict[int, Storage] = {}  # noqa: RUF012
 
     def save_for_backward(self, *arrays: Any) -> None:
         """Keep inputs, outputs or other arrays of ``forward`` until ``backward``.
@@ -69,9 +71,7 @@ class Context:
                 facts=f"{self.name()} has no saved tensors any more",
                 hint="To go through it twice, say backward(retain_graph=True) the first time.",
             )
-        return tuple(
-            [entry.unpack(self) if type(entry) in _PACKED else entry for entry in self._saved]
-        )
+        return tuple([_unpack(self, entry) for entry in self._saved])
 
     def mark_non_differentiable(self, *arrays: NDArray) -> None:
         """Say in ``forward`` which outputs carry no gradient (indices, for instance)."""
@@ -89,55 +89,44 @@ class Context:
 
 
 class _SavedInput:
-    """An input tensor and its version when it was saved."""
+    """An input tensor that had been written in place before it was saved, and its version then.
+
+    One that had not is saved as itself: its version was 0.
+    """
 
     __slots__ = ("tensor", "version")
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, version: int) -> None:
         self.tensor = tensor
-        self.version = 0 if tensor._storage is None else tensor._storage.version
-
-    def unpack(self, node: Context) -> Tensor:
-        storage = self.tensor._storage
-        if storage is not None and storage.version != self.version:
-            _raise_changed(node, storage, self.version, self.tensor.shape)
-        return self.tensor
+        self.version = version
 
 
-class _SavedOutput:
-    """An output's array. The tensor is made anew, for node and output would hold each other."""
-
-    __slots__ = ("array", "number", "storage", "version")
-
-    def __init__(self, array: NDArray, number: int, storage: Storage) -> None:
-        self.array = array
-        self.number = number
-        self.storage = storage
-        self.version = storage.version
-
-    def unpack(self, node: Context) -> Tensor:
-        if self.storage.version != self.version:
-            _raise_changed(node, self.storage, self.version, self.array.shape)
-        t = wrap(self.array)
+def _unpack(node: Context, entry: Any) -> Any:
+    """A saved entry as the tensor that it is in the graph; see :func:`_pack`."""
+    if isinstance(entry, Tensor):
+        storage = entry._storage
+        if storage is not None and storage.version:
+            _raise_changed(node, storage, 0, entry.shape)
+        return entry
+    if type(entry) is tuple:
+        # An output is made anew: node and output would else hold each other for ever.
+        array, number = entry
+        storage = node._output_storages.get(number)
+        if storage is not None and storage.version:
+            _raise_changed(node, storage, 0, array.shape)
+        t = wrap(array)
         t._requires_grad = True
-        t._edge = (node, self.number, self.array.shape)
-        t._storage = self.storage
+        t._edge = (node, number, array.shape)
+        t._storage = storage
         return t
-
-
-class _SavedArray:
-    """An array that is neither input nor output: a constant to the derivative."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: NDArray) -> None:
-        self.array = array
-
-    def unpack(self, node: Context) -> Tensor:
-        return wrap(self.array.view())
-
-
-_PACKED = (_SavedInput, _SavedOutput, _SavedArray)
+    if type(entry) is _SavedInput:
+        storage = entry.tensor._storage
+        if storage is not None and storage.version != entry.version:
+            _raise_changed(node, storage, entry.version, entry.tensor.shape)
+        return entry.tensor
+    if isinstance(entry, np.ndarray):
+        return wrap(entry.view())
+    return entry
 
 
 def _raise_changed(node: Context, storage: Storage, version: int, shape: Any) -> None:
@@ -145,7 +134,7 @@ def _raise_changed(node: Context, storage: Storage, version: int, shape: Any) ->
         "backward",
         "a tensor needed for a gradient was changed in place.",
         facts=f"saved by {node.name()} · changed by {storage.changed_by} · shape {shape} · "
-        f"version {storage.version}, expected {version}" + node.stack,
+        f"version {storage.version}, expected {version}" + (node.stack and f" · {node.stack}"),
         hint="Use the operator without underscore, or change a clone().",
     )
 
@@ -303,6 +292,7 @@ def _run(cls: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any
 
     if type(result) is tuple:
         return _wrap_several(ctx, result, inputs, arrays, record)
+    raw = result
     if type(result) is not np.ndarray:
         result = _as_array(ctx, result)
     for a in arrays:
@@ -313,7 +303,7 @@ def _run(cls: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any
         t._requires_grad = True
         t._edge = (ctx, 0, result.shape)
         if ctx._saved:
-            ctx._saved = _pack(ctx._saved, inputs, arrays, (result,), (t,))
+            _pack(ctx, inputs, arrays, (raw,), (t,))
     if cls.is_view:
         _link_view(t, inputs[0])
     return t
@@ -338,7 +328,7 @@ def _wrap_several(
         ctx.outputs = len(outputs)
         ctx._output_meta = tuple([(t._data.shape, t._data.dtype) for t in outputs])
         if ctx._saved:
-            ctx._saved = _pack(ctx._saved, inputs, arrays, results, tuple(outputs))
+            _pack(ctx, inputs, arrays, results, outputs)
     return tuple(outputs)
 
 
@@ -355,41 +345,37 @@ def _link_view(t: Tensor, source: Tensor) -> None:
     """Let ``t`` share version and history with the tensor whose memory it shows."""
     if t._data.base is None or not np.may_share_memory(t._data, source._data):
         return
-    storage = source._storage
-    if storage is None:
-        storage = source._storage = Storage()
+    storage = storage_of(source)
     t._storage = storage
     base = source if source._view is None else source._view.base
     t._view = View(base, storage.rebased)
 
 
-def _pack(
-    saved: tuple[Any, ...],
-    inputs: tuple[Any, ...],
-    arrays: list[Any],
-    results: tuple[Any, ...],
-    outputs: tuple[Tensor, ...],
-) -> tuple[Any, ...]:
-    """What is kept of the arrays that ``forward`` saved: each by its role."""
+def _pack(ctx: Function, inputs: Any, arrays: list[Any], results: Any, outputs: Any) -> None:
+    """Turn the arrays that ``forward`` saved into what they are in the graph.
+
+    An input becomes the tensor (with its version, unless that is 0), an output the
+    pair (array, output number), any other array stays one: a constant.
+    """
     packed: list[Any] = []
-    for item in saved:
-        if not isinstance(item, np.ndarray):
-            packed.append(item)
-            continue
-        for x, a in zip(inputs, arrays, strict=True):
-            if a is item and isinstance(x, Tensor):
-                packed.append(_SavedInput(x))
+    for item in ctx._saved:
+        for i, a in enumerate(arrays):
+            if a is item:
+                x = inputs[i]
+                if isinstance(x, Tensor) and x._storage is not None and x._storage.version:
+                    x = _SavedInput(x, x._storage.version)
+                packed.append(x)
                 break
         else:
-            for number, (r, t) in enumerate(zip(results, outputs, strict=True)):
+            for number, r in enumerate(results):
                 if r is item:
-                    if t._storage is None:
-                        t._storage = Storage()
-                    packed.append(_SavedOutput(t._data, number, t._storage))
+                    t = outputs[number]
+                    # An output without gradient does not refer to the node: no cycle.
+                    packed.append((t._data, number) if t._requires_grad else t)
                     break
             else:
-                packed.append(_SavedArray(item))
-    return tuple(packed)
+                packed.append(np.asarray(item) if isinstance(item, np.generic) else item)
+    ctx._saved = packed
 
 
 # The one hook ---------------------------------------------------------------------------

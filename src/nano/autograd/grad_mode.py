@@ -46,26 +46,29 @@ class _GradMode:
     def __init__(self) -> None:
         self._before: list[tuple[bool, bool]] = []
 
-    def __enter__(self) -> None:
-        self._before.append((mode.enabled, mode.inference))
+    def _switch(self) -> tuple[bool, bool]:
+        """Switch, and return how it was."""
+        before = (mode.enabled, mode.inference)
         mode.enabled = self._enabled
         if self._inference is not None:
             mode.inference = self._inference
+        return before
+
+    def __enter__(self) -> None:
+        self._before.append(self._switch())
 
     def __exit__(self, *exc: object) -> None:
         mode.enabled, mode.inference = self._before.pop()
 
     def __call__(self, function: F) -> F:
-        def fresh() -> _GradMode:
-            # A new one for each call: threads may call the function at the same time.
-            new = object.__new__(type(self))
-            new._before, new._enabled, new._inference = [], self._enabled, self._inference
-            return new
-
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with fresh():
+            # Kept here, not in self: threads may call the function at the same time.
+            before = self._switch()
+            try:
                 return function(*args, **kwargs)
+            finally:
+                mode.enabled, mode.inference = before
 
         return wrapper  # type: ignore[return-value]
 

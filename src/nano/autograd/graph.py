@@ -53,8 +53,6 @@ class Graph:
                     stack.append(target)
                 consumers[target].append(node)
         waiting = {node: len(users) for node, users in consumers.items()}
-        for node, users in consumers.items():
-            self._children[id(node)] = (weakref.ref(node), [weakref.ref(user) for user in users])
         order = []
         ready = [root]
         while ready:
@@ -64,7 +62,12 @@ class Graph:
                 waiting[target] -= 1
                 if not waiting[target]:
                     ready.append(target)
-        return order[::-1]
+        order.reverse()
+        position = {node: i for i, node in enumerate(order)}
+        for node, users in consumers.items():
+            users.sort(key=position.__getitem__)
+            self._children[id(node)] = (weakref.ref(node), [weakref.ref(user) for user in users])
+        return order
 
     @property
     def order(self) -> list[Any]:

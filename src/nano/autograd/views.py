@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from ..backends import kernels
 from ..dtypes import can_cast, from_numpy_dtype
 from ..errors import DtypeError, GradientError, ShapeError
-from ..tensor import Storage, Tensor, View, wrap
+from ..tensor import Storage, Tensor, View, storage_of, wrap
 from .function import Function
 from .grad_mode import mode
 
-__all__ = ["bump_version", "refresh", "write_in_place"]
+__all__ = ["bump_version", "check_writeable", "refresh", "write_in_place"]
 
 
 class TakeFlat(Function):
@@ -67,15 +67,18 @@ class PutFlat(Function):
         return kept, TakeFlat.apply(grad_output, index=ctx.index)
 
 
-def flat_index(view: NDArray, base: NDArray) -> NDArray:
+def flat_index(view: NDArray, base: NDArray, fill: int = -1) -> NDArray:
     """For each element of ``view``, its position in ``base.flatten()``.
 
     Both show the same memory, in whatever order. The positions are written into
     a map of that memory through the base's strides and read through the view's.
+    What the view shows and the base does not has the position ``fill``.
     """
     size = base.itemsize
-    low, high = np.lib.array_utils.byte_bounds(base)
-    memory = np.full((high - low) // size, -1, np.int64)
+    bounds = np.lib.array_utils.byte_bounds
+    (low, high), (first, last) = bounds(base), bounds(view)
+    low, high = min(low, first), max(high, last)
+    memory = np.full((high - low) // size, fill, np.int64)
 
     def window(a: NDArray) -> NDArray:
         offset = (a.__array_interface__["data"][0] - low) // size
@@ -105,10 +108,30 @@ def refresh(view: Tensor) -> None:
 
 def bump_version(t: Tensor, writer: str) -> None:
     """Count one more write into the memory of ``t``."""
-    if t._storage is None:
-        t._storage = Storage()
-    t._storage.version += 1
-    t._storage.changed_by = writer
+    storage = storage_of(t)
+    storage.version += 1
+    storage.changed_by = writer
+
+
+def check_writeable(name: str, array: NDArray) -> None:
+    """Refuse to write where one element of memory is shown at many places, or none may be.
+
+    Raises:
+        RuntimeError: if so.
+    """
+    if 0 in array.strides and any(
+        s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)
+    ):
+        raise ShapeError(
+            name,
+            "an expanded tensor shows one element at many places and cannot be written.",
+            facts=f"shape {array.shape}",
+            hint="Write into a clone().",
+        )
+    if not array.flags.writeable:
+        raise ShapeError(
+            name, "the NumPy array under this tensor is read-only.", hint="Write into a clone()."
+        )
 
 
 def write_in_place(
@@ -134,10 +157,19 @@ def write_in_place(
             facts=f"shape {t.shape} · dtype {t.dtype}",
             hint="Do it under nano.no_grad(), or on a clone().",
         )
+    if mode.enabled and base._requires_grad and not t._requires_grad:
+        raise GradientError(
+            name,
+            "a view made under no_grad() is changed in place while gradients are recorded.",
+            facts=f"shape {t.shape} · dtype {t.dtype}",
+            hint="Make the view outside of no_grad(), or change it inside.",
+        )
+    check_writeable(name, t._data)
     # The operator sees the old values under another name: if it saves them, they are copied
     # before they are overwritten.
     old = wrap(t._data.view())
     old._requires_grad, old._edge = t._requires_grad, t._edge
+    old._storage = Storage()
     inputs = tuple([old if x is t else x for x in inputs])
     result = cls.apply(*inputs, **attributes)
     if result._data.shape != t._data.shape:
@@ -151,38 +183,61 @@ def write_in_place(
             hint="Use the operator without underscore.",
         )
     if result._requires_grad:
-        _keep_old_values(result._edge[0], old)
+        _keep_old_values(result, old, (*inputs, *attributes.values()))
     commit(name, t, result)
     return t
 
 
-def _keep_old_values(node: Function, old: Tensor) -> None:
-    for entry in node._saved:
-        if getattr(entry, "tensor", None) is old:
-            old._data = old._data.copy()
-            return
+def _keep_old_values(result: Tensor, old: Tensor, inputs: tuple[Any, ...]) -> None:
+    """Copy what the operator's nodes have saved of ``old``, whose memory will be overwritten.
+
+    An operator may be made of several Functions: their nodes lie between the result and
+    the nodes of its inputs.
+    """
+    seen = {id(x._edge[0]) for x in inputs if isinstance(x, Tensor) and x._edge is not None}
+    waiting = [] if result._edge is None else [result._edge[0]]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, Function):
+            continue
+        seen.add(id(node))
+        if node._saved:
+            node._saved = [_kept(entry, old) for entry in node._saved]
+        waiting.extend([edge[0] for edge in node._edges if edge is not None])
+
+
+def _kept(entry: Any, old: Tensor) -> Any:
+    """A saved entry (see ``function._pack``), in memory of its own if it shows that of ``old``."""
+    if isinstance(entry, Tensor):
+        if entry is not old and entry._storage is not old._storage:
+            return entry
+        kept = wrap(entry._data.copy())
+        kept._requires_grad, kept._edge = entry._requires_grad, entry._edge
+        return kept
+    if isinstance(entry, np.ndarray):
+        return entry.copy() if np.may_share_memory(entry, old._data) else entry
+    if type(entry) is tuple and np.may_share_memory(entry[0], old._data):
+        return entry[0].copy(), entry[1]
+    return entry
 
 
 def commit(name: str, t: Tensor, result: Tensor) -> None:
     """Write ``result`` into the memory of ``t`` and give ``t`` and its base their new history."""
     if result._data.dtype != t._data.dtype and result._requires_grad:
         result = result.to(from_numpy_dtype(t._data.dtype))
+    # Counted before the history changes: the Function that made the old values must learn of it.
+    bump_version(t, name)
     view = t._view
-    record = mode.enabled and (result._requires_grad or t._requires_grad)
-    if not record:
+    if not (mode.enabled and (result._requires_grad or t._requires_grad)):
         np.copyto(t._data, result._data, casting="unsafe")
-        bump_version(t, name)
         return
     if view is None:
-        np.copyto(t._data, result._data, casting="unsafe")
         t._edge, t._requires_grad = result._edge, result._requires_grad
     else:
         base = view.base
-        index = flat_index(t._data, base._data)
-        made = PutFlat.apply(base, result, index=index)
-        np.copyto(t._data, result._data, casting="unsafe")
+        made = PutFlat.apply(base, result, index=flat_index(t._data, base._data))
         base._edge, base._requires_grad = made._edge, made._requires_grad
-    bump_version(t, name)
-    t._storage.rebased += 1  # type: ignore[union-attr]
+    np.copyto(t._data, result._data, casting="unsafe")
+    storage_of(t).rebased += 1
     if view is not None:
         refresh(t)

@@ -1,5 +1,51 @@
 """The operators: for each a Function and, right below it, the public function."""
 
-from . import binary, bind, conversion, operands, unary
+from . import (
+    along,
+    binary,
+    bind,
+    choosing,
+    comparison,
+    conversion,
+    creation,
+    drawing,
+    einsum,
+    extremes,
+    indexing,
+    joining,
+    matmul,
+    movement,
+    operands,
+    parts,
+    rearrange,
+    reduction,
+    selection,
+    softmax,
+    statistics,
+    unary,
+)
 
-__all__ = ["binary", "bind", "conversion", "operands", "unary"]
+__all__ = [
+    "along",
+    "binary",
+    "bind",
+    "choosing",
+    "comparison",
+    "conversion",
+    "creation",
+    "drawing",
+    "einsum",
+    "extremes",
+    "indexing",
+    "joining",
+    "matmul",
+    "movement",
+    "operands",
+    "parts",
+    "rearrange",
+    "reduction",
+    "selection",
+    "softmax",
+    "statistics",
+    "unary",
+]

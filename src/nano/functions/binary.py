@@ -96,7 +96,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     tensor([-5., -4.])
     """
     for x in (input, other):
-        if isinstance(x, bool) or (isinstance(x, Tensor) and x._data.dtype.kind == "b"):
+        if _is_boolean(x):
             raise DtypeError(
                 "sub",
                 "booleans cannot be subtracted.",
@@ -184,10 +184,21 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
+        _refuse_booleans("div", input, other)
         return apply_binary(TruncDivide, "div", input, other)
     raise InputError(
         "div", f'rounding_mode must be None, "floor" or "trunc", got {rounding_mode!r}.'
     )
+
+
+def _is_boolean(x: Any) -> bool:
+    return isinstance(x, bool) or (isinstance(x, Tensor) and x._data.dtype.kind == "b")
+
+
+def _refuse_booleans(name: str, a: Any, b: Any) -> None:
+    """An error where both operands are booleans, of which the operator makes no sense."""
+    if _is_boolean(a) and _is_boolean(b):
+        raise DtypeError(name, "two booleans are not supported.", hint="Convert one with .int().")
 
 
 class FloorDivide(Binary):
@@ -219,6 +230,7 @@ def floor_divide(input: Any, other: Any) -> Tensor:
     >>> nano.floor_divide(nano.tensor([7, -7]), 2)
     tensor([ 3, -4])
     """
+    _refuse_booleans("floor_divide", input, other)
     return apply_binary(FloorDivide, "floor_divide", input, other)
 
 
@@ -246,6 +258,7 @@ def remainder(input: Any, other: Any) -> Tensor:
     >>> nano.remainder(nano.tensor([7, -7]), 3)
     tensor([1, 2])
     """
+    _refuse_booleans("remainder", input, other)
     return apply_binary(Remainder, "remainder", input, other)
 
 
@@ -274,6 +287,7 @@ def fmod(input: Any, other: Any) -> Tensor:
     >>> nano.fmod(nano.tensor([7, -7]), 3)
     tensor([ 1, -1])
     """
+    _refuse_booleans("fmod", input, other)
     return apply_binary(Fmod, "fmod", input, other)
 
 
@@ -297,8 +311,12 @@ class Pow(Binary):
             grad_x = ctx.undo_broadcast(grad_output * _power_slope(x, y), 0)
         if need_y:
             log_x = x.log() if isinstance(x, Tensor) else _log_of_number(x, y)
-            flat = (out == 0) & (y >= 0)
-            grad_y = ctx.undo_broadcast((grad_output * out * log_x).masked_fill(flat, 0.0), 1)
+            slope = grad_output * out * log_x
+            if isinstance(x, Tensor):
+                slope = slope.masked_fill((x == 0) & (y >= 0), 0.0)
+            elif x == 0:
+                slope = slope.masked_fill(y >= 0, 0.0)
+            grad_y = ctx.undo_broadcast(slope, 1)
         return grad_x, grad_y
 
 
@@ -347,6 +365,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
         )
         if integer:
             raise DtypeError("pow", "integers to negative integer powers are not allowed.")
+    _refuse_booleans("pow", input, exponent)
     return apply_binary(Pow, "pow", input, exponent)
 
 

@@ -10,10 +10,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..autograd import engine
 from ..autograd.views import write_in_place
 from ..tensor import Tensor
-from . import binary, conversion, unary
+from . import (
+    along,
+    binary,
+    choosing,
+    comparison,
+    conversion,
+    creation,
+    drawing,
+    extremes,
+    indexing,
+    joining,
+    matmul,
+    movement,
+    parts,
+    rearrange,
+    reduction,
+    selection,
+    softmax,
+    statistics,
+    unary,
+)
 from .operands import is_number
 
 __all__: list[str] = []
@@ -25,6 +47,25 @@ METHODS: dict[Any, str] = {
     binary: """add div divide floor_divide fmod maximum minimum mul multiply pow remainder sub
         subtract true_divide""",
     conversion: "clone contiguous to type_as",
+    comparison: """allclose bitwise_and bitwise_not bitwise_or bitwise_xor eq equal ge greater
+        greater_equal gt isclose le less less_equal logical_and logical_not logical_or
+        logical_xor lt ne not_equal""",
+    choosing: "bernoulli multinomial",
+    matmul: "addmm bmm dot inner matmul mm mv outer",
+    extremes: "amax amin argmax argmin max median min",
+    reduction: "all any count_nonzero mean prod sum",
+    statistics: "logsumexp norm std var",
+    softmax: "log_softmax softmax",
+    movement: """adjoint broadcast_to expand expand_as flatten moveaxis movedim permute reshape
+        reshape_as squeeze swapaxes swapdims t transpose unflatten unsqueeze view view_as""",
+    parts: "as_strided diagonal narrow select shrink",
+    rearrange: "flip fliplr flipud pad repeat roll tile tril triu",
+    indexing: "masked_select nonzero take",
+    along: """gather index_add index_copy index_fill index_select scatter scatter_add
+        take_along_dim""",
+    joining: "chunk split tensor_split unbind",
+    selection: """argsort clamp clamp_max clamp_min clip cumsum masked_fill msort sort topk
+        unique""",
 }
 
 
@@ -32,8 +73,9 @@ def _bind_methods() -> None:
     for module, names in METHODS.items():
         for name in names.split():
             setattr(Tensor, name, getattr(module, name))
-    for name, function in conversion.CONVERTERS.items():
-        setattr(Tensor, name, function)
+    for table in (conversion.CONVERTERS, creation.NEW_METHODS, drawing.DRAWING_METHODS):
+        for name, function in table.items():
+            setattr(Tensor, name, function)
 
 
 # Python's operators ---------------------------------------------------------------------
@@ -47,18 +89,24 @@ def _operator(function: Callable[[Any, Any], Any], kernel: Any = None, kinds: st
     """``self op other``; NotImplemented for what is no operand, so that Python can go on.
 
     Two tensors of the same dtype need no promotion: where the dtype is of one of
-    ``kinds``, the Function is applied at once.
+    ``kinds`` (of any, if there are none), the Function is applied at once; likewise for
+    a float and a tensor of one of NumPy's own floating-point dtypes.
     """
     apply = kernel.apply if kernel else None
+    numbers = apply is not None and (not kinds or "f" in kinds)
 
     def method(self: Tensor, other: Any) -> Any:
-        if apply is not None and isinstance(other, Tensor):
+        if isinstance(other, Tensor):
             d = self._data.dtype
-            if d is other._data.dtype and d.kind in kinds:
+            if apply and d is other._data.dtype and (not kinds or d.kind in kinds):
                 try:
                     return apply(self, other)
                 except ValueError:
                     return function(self, other)
+        elif numbers and type(other) is float and self._data.dtype.kind == "f":
+            return apply(self, other)
+        elif isinstance(other, np.ndarray):
+            other = conversion.as_tensor(other)
         elif not _is_operand(other):
             return NotImplemented
         return function(self, other)
@@ -77,22 +125,45 @@ def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     return method
 
 
+def _matmul(self: Tensor, other: Any) -> Any:
+    """``self @ other``."""
+    return matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+
+
 def _bind_operators() -> None:
-    number, floating = "fViu", "fV"
     for name, function, kernel, kinds in (
-        ("add", binary.add, binary.Add, number),
-        ("sub", binary.sub, binary.Sub, number),
-        ("mul", binary.mul, binary.Mul, number),
-        ("truediv", binary.div, binary.Div, floating),
+        ("add", binary.add, binary.Add, ""),
+        ("sub", binary.sub, binary.Sub, "fViu"),
+        ("mul", binary.mul, binary.Mul, ""),
+        ("truediv", binary.div, binary.Div, "fV"),
         ("floordiv", binary.floor_divide, None, ""),
         ("mod", binary.remainder, None, ""),
         ("pow", binary.pow, None, ""),
+        ("and", comparison.bitwise_and, comparison.BitwiseAnd, "b"),
+        ("or", comparison.bitwise_or, comparison.BitwiseOr, "b"),
+        ("xor", comparison.bitwise_xor, comparison.BitwiseXor, "b"),
     ):
         setattr(Tensor, f"__{name}__", _operator(function, kernel, kinds))
         setattr(Tensor, f"__r{name}__", _reflected(function))
         setattr(Tensor, f"__i{name}__", _in_place(f"{name}_", function))
-    for name, function in (("neg", unary.neg), ("pos", unary.positive), ("abs", unary.abs)):
+    for name, function, kernel in (
+        ("eq", comparison.eq, comparison.Equal),
+        ("ne", comparison.ne, comparison.NotEqual),
+        ("lt", comparison.lt, comparison.Less),
+        ("le", comparison.le, comparison.LessEqual),
+        ("gt", comparison.gt, comparison.Greater),
+        ("ge", comparison.ge, comparison.GreaterEqual),
+    ):
+        # Python itself turns ``number < tensor`` into ``tensor > number``.
+        setattr(Tensor, f"__{name}__", _operator(function, kernel))
+    for name, function in (
+        ("neg", unary.neg),
+        ("pos", unary.positive),
+        ("abs", unary.abs),
+        ("invert", comparison.bitwise_not),
+    ):
         setattr(Tensor, f"__{name}__", function)
+    Tensor.__matmul__ = _matmul  # type: ignore[attr-defined]
 
 
 # In-place forms -------------------------------------------------------------------------
@@ -122,6 +193,9 @@ IN_PLACE: dict[Any, str] = {
     unary: """abs ceil cos exp expm1 floor log log1p neg reciprocal relu round rsqrt sigmoid sign
         sin sqrt square tanh""",
     binary: "add div floor_divide fmod mul multiply pow remainder sub subtract",
+    along: "index_add index_copy index_fill scatter scatter_add",
+    rearrange: "tril triu",
+    selection: "clamp clamp_max clamp_min clip cumsum masked_fill",
 }
 
 
@@ -146,6 +220,11 @@ def _copy_(self: Tensor, source: Any) -> Tensor:
     if not isinstance(source, Tensor):
         source = conversion.as_tensor(source, dtype=self.dtype)
     return write_in_place("copy_", self, conversion.CopyFrom, self, source)
+
+
+def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """The tensor where ``condition`` is True, else ``other``; see :func:`nano.where`."""
+    return selection.where(condition, self, other)
 
 
 def float_or_int(value: Any) -> Any:
@@ -175,7 +254,13 @@ def _backward(
 _bind_methods()
 _bind_operators()
 _bind_in_place()
+Tensor.where = _where  # type: ignore[attr-defined]
+Tensor.__getitem__ = indexing.getitem  # type: ignore[attr-defined]
+Tensor.__setitem__ = indexing.setitem  # type: ignore[attr-defined]
+Tensor.T = property(movement.reversed_dims)  # type: ignore[attr-defined]
+Tensor.mT = property(movement.mT)  # type: ignore[attr-defined]
 Tensor.fill_ = _fill_  # type: ignore[attr-defined]
 Tensor.zero_ = _zero_  # type: ignore[attr-defined]
 Tensor.copy_ = _copy_  # type: ignore[attr-defined]
+Tensor.bernoulli_ = choosing.bernoulli_  # type: ignore[attr-defined]
 Tensor.backward = _backward  # type: ignore[attr-defined]

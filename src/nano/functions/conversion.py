@@ -78,7 +78,7 @@ def from_numpy(array: NDArray) -> Tensor:
 
 def _native(array: NDArray) -> NDArray:
     """The array with NumPy's own dtype object, which makes dtype comparisons an identity."""
-    d = from_numpy_dtype(array.dtype).numpy
+    d = from_numpy_dtype(array.dtype.newbyteorder("=")).numpy
     if array.dtype is d:
         return array.view()
     return array.view(d) if array.dtype.isnative else array.astype(d)
@@ -94,7 +94,7 @@ def _as_array(owner: str, data: Any, d: Any, where: Any) -> NDArray:
         array = _native(np.asarray(data))
     else:
         array = _from_python(owner, data)
-        if wanted is None and array.dtype == np.float64:
+        if wanted is None and array.dtype == np.float64 and not _first_is(data, np.float64):
             wanted = get_default_dtype()
     if wanted is not None and array.dtype != wanted.numpy:
         array = _cast(array, wanted)
@@ -103,7 +103,7 @@ def _as_array(owner: str, data: Any, d: Any, where: Any) -> NDArray:
 
 def _from_python(owner: str, data: Any) -> NDArray:
     """An array of nested sequences of numbers, arrays and one-element tensors."""
-    if _holds_tensor(data):
+    if _first_is(data, Tensor):
         data = _without_tensors(data)
     try:
         array = np.asarray(data)
@@ -122,10 +122,11 @@ def _from_python(owner: str, data: Any) -> NDArray:
     return _native(array)
 
 
-def _holds_tensor(data: Any) -> bool:
+def _first_is(data: Any, kind: type) -> bool:
+    """Whether the first element of nested sequences is a ``kind``; it stands for all."""
     while isinstance(data, (list, tuple)) and data:
         data = data[0]
-    return isinstance(data, Tensor)
+    return isinstance(data, kind)
 
 
 def _without_tensors(data: Any) -> Any:

@@ -30,6 +30,10 @@ __all__ = [
 
 _NUMBERS = (bool, int, float)
 
+#: Numbers that NumPy fits to an array's own floating-point dtype. It knows how for its own
+#: formats only: a bfloat16 array and a number would become float32.
+_PLAIN = frozenset((int, float))
+
 
 def is_number(x: Any) -> bool:
     """Whether ``x`` is a Python or NumPy number (not a tensor, not an array)."""
@@ -85,10 +89,10 @@ def apply_binary(
             if isinstance(b, Tensor):
                 if da is b._data.dtype and (not divides or da.kind in "fV"):
                     return function.apply(a, b)
-            elif type(b) is float and da.kind in "fV":
-                return function.apply(a, b)
-        elif type(a) is float and b._data.dtype.kind in "fV":
-            return function.apply(a, b)
+            elif da.kind == "f" and type(b) in _PLAIN:
+                return function.apply(a, float(b))
+        elif type(a) in _PLAIN and b._data.dtype.kind == "f":
+            return function.apply(float(a), b)
         return _apply_promoted(function, name, a, b, divides)
     except ValueError as error:
         if "broadcast" not in str(error):

@@ -4,6 +4,26 @@ Each takes and returns arrays and knows nothing of tensors or derivatives. The
 dtypes have been made equal by the operator that calls.
 """
 
-from . import elementwise, linalg, normalise, optimizers, reduction, scatter
+from . import (
+    activation,
+    elementwise,
+    linalg,
+    losses,
+    movement,
+    normalise,
+    optimizers,
+    reduction,
+    scatter,
+)
 
-__all__ = ["elementwise", "linalg", "normalise", "optimizers", "reduction", "scatter"]
+__all__ = [
+    "activation",
+    "elementwise",
+    "linalg",
+    "losses",
+    "movement",
+    "normalise",
+    "optimizers",
+    "reduction",
+    "scatter",
+]

@@ -36,16 +36,18 @@ def log_softmax(x: NDArray, axis: int) -> NDArray:
 
 def softmax_backward(grad_output: NDArray, y: NDArray, axis: int) -> NDArray:
     """y (g - sum(g y))."""
-    gy = np.multiply(grad_output, y)
-    gy -= np.multiply(y, np.add.reduce(gy, axis=axis, keepdims=True))
-    return gy
+    wide = _widened(y)
+    gy = np.multiply(_widened(grad_output), wide)
+    gy -= np.multiply(wide, np.add.reduce(gy, axis=axis, keepdims=True))
+    return gy.astype(y.dtype, copy=False)
 
 
 def log_softmax_backward(grad_output: NDArray, y: NDArray, axis: int) -> NDArray:
     """g - exp(y) sum(g)."""
-    grad = np.exp(y)
-    grad *= np.add.reduce(grad_output, axis=axis, keepdims=True)
-    return np.subtract(grad_output, grad, out=grad)
+    wide = _widened(grad_output)
+    grad = np.exp(_widened(y))
+    grad *= np.add.reduce(wide, axis=axis, keepdims=True)
+    return np.subtract(wide, grad, out=grad).astype(y.dtype, copy=False)
 
 
 for _kernel in (softmax, log_softmax, softmax_backward, log_softmax_backward):

@@ -1,0 +1,8 @@
+"""Optimizers: what turns gradients into steps. Start at ``optimizer.py``."""
+
+from . import lr_scheduler
+from .adam import Adam, AdamW
+from .optimizer import Optimizer
+from .sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
