@@ -1,0 +1,407 @@
+"""The command ``nanodl``: train, eval, predict, doctor.
+
+Exit status: 0 done, 1 a fault (one message on standard error), 2 a wrong command line,
+128 + n stopped by signal n (130 for Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import CheckpointError, InputError, NanoError
+
+__all__ = ["main"]
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+_RUN_FILES = {LAST, BEST, "history.csv", "curves.png"}
+_SIGINT = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whose errors say what there is."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n\n{self.format_help()}")
+
+
+def _positive(convert: Any, text: str) -> Any:
+    value = convert(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    return _positive(int, text)
+
+
+def _rate(text: str) -> float:
+    return _positive(float, text)
+
+
+_count.__name__, _rate.__name__ = "positive whole number", "positive number"
+
+
+def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(
+        prog="nanodl", description="Train networks with nano, and use them.", add_help=True
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    train = commands.add_parser(
+        "train",
+        help="train a network, or go on training one",
+        description="Train a network. It leaves best.safetensors, last.safetensors, history.csv "
+        "and curves.png in its folder. If an earlier run is there, that is kept: its folder is "
+        "renamed to NAME-1, NAME-2 and so on.",
+    )
+    train.add_argument("recipe", choices=["digits", "mnist"], help="what to learn")
+    train.add_argument("--data", metavar="DIR", help="folder of the data files (mnist only)")
+    train.add_argument("--epochs", type=_count, metavar="N", help="passes over the data, in all")
+    train.add_argument("--batch-size", type=_count, metavar="N", help="samples in a step")
+    train.add_argument("--lr", type=_rate, metavar="X", help="highest learning rate")
+    train.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
+    train.add_argument("--out", metavar="DIR", help="folder of the run (default runs/RECIPE)")
+    train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    evaluate = commands.add_parser("eval", help="evaluate the best weights of a run")
+    predict = commands.add_parser("predict", help="recognise the digit in a picture")
+    for command in (evaluate, predict):
+        command.add_argument("run", metavar="RUN", help="folder of a run, such as runs/digits")
+    evaluate.add_argument("--data", metavar="DIR", help="folder of the data files (mnist only)")
+    predict.add_argument("image", metavar="IMAGE", help="picture of one digit, of any size")
+    doctor = commands.add_parser("doctor", help="versions, machine, threads, kernels in use")
+    return parser, {"train": train, "eval": evaluate, "predict": predict, "doctor": doctor}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    parser, commands = _build_parser()
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            commands[arguments.command].error(f"there is no option {' '.join(unknown)}")
+    except SystemExit as error:  # argparse has said why
+        return int(error.code or 0)
+    try:
+        _COMMANDS[arguments.command](arguments, commands[arguments.command])
+    except SystemExit as error:
+        return int(error.code or 0)
+    except KeyboardInterrupt as error:
+        print(f"\nnanodl: {error or 'stopped'}.", file=sys.stderr)
+        return 128 + getattr(error, "signum", _SIGINT)
+    except BrokenPipeError:
+        # Who read our output has gone; Python must not try to flush it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (NanoError, OSError) as error:
+        if arguments.traceback:
+            raise
+        print(f"nanodl: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if arguments.traceback:
+            raise
+        print(
+            f"nanodl: {error}.\n    pip install 'nano-dl[train]' brings what the command needs.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+# train ------------------------------------------------------------------------------------
+
+
+def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
+    from rich.console import Console
+
+    from .recipes import RECIPES
+    from .train import Progress
+
+    recipe = RECIPES[arguments.recipe]
+    if arguments.data and not recipe.takes_folder:
+        parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
+    if arguments.resume and arguments.out:
+        parser.error("--out and --resume: a resumed run stays in its folder; give one of them")
+    setup = {
+        "recipe": recipe.name,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "lr": recipe.lr,
+        "seed": recipe.seed,
+        "data": None,
+    }
+    if arguments.resume:
+        out = Path(arguments.resume)
+        setup |= _setup_of(out, recipe.name, arguments, parser)
+    else:
+        out = Path(arguments.out or Path("runs") / recipe.name)
+    given = {k: getattr(arguments, k) for k in ("epochs", "batch_size", "lr", "seed", "data")}
+    setup |= {k: v for k, v in given.items() if v is not None}
+    if arguments.data:
+        setup["data"] = str(Path(arguments.data).resolve())
+
+    console = Console()
+    train_data, held_out_data = (recipe.load(setup["data"], train) for train in (True, False))
+    trainer = recipe.trainer(
+        train_data,
+        held_out_data,
+        batch_size=setup["batch_size"],
+        lr=setup["lr"],
+        seed=setup["seed"],
+        callbacks=[Progress(console)],
+        out=out,
+        about=setup,
+    )
+    if arguments.resume:
+        trainer.load(out / LAST)
+        console.print(f"Resuming {out} after epoch {trainer.epoch}, step {trainer.step}.")
+    else:
+        kept = _make_room(out)
+        if kept:
+            console.print(f"The earlier run in {out} is now {kept}.")
+    console.print(
+        f"Training on the {recipe.title}: {len(train_data):,} images, "
+        f"{len(held_out_data):,} held out; results go to {out}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    started = time.perf_counter()
+    try:
+        trainer.fit(setup["epochs"])
+    except KeyboardInterrupt as error:
+        error.args = (f"{error}; go on with: nanodl train {recipe.name} --resume {out}",)
+        raise
+    finally:
+        _draw(trainer, out, recipe.title)
+    _report_training(console, trainer, recipe, held_out_data, out, time.perf_counter() - started)
+
+
+def _setup_of(
+    out: Path, recipe: str, arguments: argparse.Namespace, parser: _Parser
+) -> dict[str, Any]:
+    """How the run to be resumed was set up."""
+    from . import checkpoint
+
+    _, saved = checkpoint.load(_existing(out, LAST))
+    setup = saved.get("run") or {}
+    if setup.get("recipe") != recipe:
+        raise InputError(
+            "train", f"the run in {out} is of {setup.get('recipe', 'unknown')}, not of {recipe}."
+        )
+    for option in ("batch_size", "seed"):
+        if getattr(arguments, option) not in (None, setup[option]):
+            parser.error(
+                f"--{option.replace('_', '-')}: a resumed run keeps its own, {setup[option]}"
+            )
+    return setup
+
+
+def _make_room(out: Path) -> Path | None:
+    """Make the folder ``out``; an earlier run there is renamed, never overwritten."""
+    kept = None
+    try:
+        names = {p.name for p in out.iterdir()} if out.exists() else set()
+        names = {n for n in names if not n.endswith(".partial")}
+        if names & _RUN_FILES:
+            if names - _RUN_FILES:
+                raise InputError(
+                    "train",
+                    f"{out} holds an earlier run and other files ({min(names - _RUN_FILES)} ...).",
+                    hint="Give another folder with --out, or go on with --resume.",
+                )
+            number = 1
+            while (kept := out.with_name(f"{out.resolve().name}-{number}")).exists():
+                number += 1
+            out.rename(kept)
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise CheckpointError(
+            "train",
+            f"{out} cannot be written to ({error.strerror}).",
+            hint="Give another folder with --out.",
+        ) from None
+    return kept
+
+
+def _draw(trainer: Any, out: Path, title: str) -> None:
+    """The curves; what kept training from its end, if anything did, is not to be hidden."""
+    from .viz import draw_curves
+
+    if trainer.history:
+        try:
+            draw_curves(trainer.history, out / "curves.png", title)
+        except (NanoError, ImportError) as error:
+            print(f"nanodl: no curves: {error}", file=sys.stderr)
+
+
+def _report_training(
+    console: Any, trainer: Any, recipe: Any, held_out: Any, out: Path, seconds: float
+) -> None:
+    from . import checkpoint
+
+    last = trainer.history[-1]
+    best = trainer.best
+    weights, _ = checkpoint.load(out / BEST)
+    trainer.model.load_state_dict(weights)
+    _print_results(
+        console,
+        f"Held-out {recipe.title}, weights of epoch {best['epoch']} (the best)",
+        trainer.model,
+        recipe,
+        held_out,
+    )
+    console.print(
+        "The best epoch was chosen on these images, which flatters it. Weights of the last epoch "
+        f"({last['epoch']}): accuracy {last['held_out_accuracy']:.2%}, "
+        f"mean loss {last['held_out_loss']:.4f}. Training took {seconds:.1f} s.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"In {out}: {', '.join(sorted(_RUN_FILES))}.", highlight=False, soft_wrap=True)
+
+
+# eval and predict -------------------------------------------------------------------------
+
+
+def _existing(folder: Path, name: str) -> Path:
+    """The file of that name in the folder of a run."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            "nanodl",
+            f"there is no folder {folder}.",
+            hint="A run is the folder that nanodl train wrote, such as runs/digits.",
+        )
+    if not (folder / name).exists():
+        raise CheckpointError("nanodl", f"{folder} holds no run: there is no {name}.")
+    return folder / name
+
+
+def _load_run(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """The recipe, the model with its best weights, and what the checkpoint says of them."""
+    from . import checkpoint
+    from .recipes import RECIPES
+
+    weights, about = checkpoint.load(_existing(folder, BEST))
+    recipe = RECIPES.get((about.get("run") or {}).get("recipe"))
+    if recipe is None:
+        raise CheckpointError("nanodl", f"{folder / BEST} does not say what it was trained on.")
+    model = recipe.model()
+    model.load_state_dict(weights)
+    return recipe, model.eval(), about
+
+
+def _evaluate(arguments: argparse.Namespace, parser: _Parser) -> None:
+    from rich.console import Console
+
+    recipe, model, about = _load_run(Path(arguments.run))
+    if arguments.data and not recipe.takes_folder:
+        parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
+    data = recipe.load(arguments.data or about["run"].get("data"), False)
+    epoch = about["row"]["epoch"]
+    title = f"Held-out {recipe.title}, weights of epoch {epoch} (the best) of {arguments.run}"
+    _print_results(Console(), title, model, recipe, data)
+
+
+def _print_results(console: Any, title: str, model: Any, recipe: Any, data: Any) -> None:
+    """A table with a row for each class and one for all."""
+    import numpy as np
+    from rich.table import Table
+
+    from . import nn
+    from .autograd import no_grad
+
+    model.eval()
+    right = np.zeros(len(data.classes), np.int64)
+    count = np.zeros_like(right)
+    loss = 0.0
+    started = time.perf_counter()
+    with no_grad():
+        for images, labels in recipe.loader(data, 1000):
+            outputs = model(images)
+            loss += nn.functional.cross_entropy(outputs, labels, reduction="sum").item()
+            classes = labels.numpy()
+            hits = outputs.numpy().argmax(1) == classes
+            count += np.bincount(classes, minlength=len(count))
+            right += np.bincount(classes[hits], minlength=len(count))
+    seconds = time.perf_counter() - started
+    console.print(f"\n[bold]{title}[/bold]", highlight=False, soft_wrap=True)
+    table = Table()
+    for heading in ("class", "images", "right", "accuracy"):
+        table.add_column(heading, justify="right")
+    for name, n, r in zip(data.classes, count, right, strict=True):
+        table.add_row(name, str(n), str(r), f"{r / n:.2%}" if n else "none")
+    table.add_section()
+    total, hits = int(count.sum()), int(right.sum())
+    table.add_row("all", str(total), str(hits), f"{hits / total:.2%}", style="bold")
+    console.print(table)
+    console.print(
+        f"Accuracy {hits / total:.2%}, mean loss {loss / total:.4f}, in {seconds:.2f} s.",
+        highlight=False,
+    )
+
+
+def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:
+    from rich.console import Console
+
+    from .autograd import no_grad
+    from .data import read_digit
+    from .nn.functional import softmax
+    from .tensor import wrap
+
+    recipe, model, _ = _load_run(Path(arguments.run))
+    pixels = read_digit(arguments.image, **recipe.picture)
+    with no_grad():
+        images = wrap(((pixels - recipe.mean) / recipe.std).astype("float32")[None, None])
+        probabilities = softmax(model(images), dim=1).tolist()[0]
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    console = Console()
+    shades = " .:-=+*#%@"
+    for row in pixels:
+        console.print(
+            "  " + "".join(shades[min(int(p * 10), 9)] * 2 for p in row),
+            highlight=False,
+            markup=False,
+        )
+    console.print(f"\nThis is a [bold]{best}[/bold] ({probabilities[best]:.1%}).\n")
+    for digit, p in enumerate(probabilities):
+        bar = "█" * round(p * 40)
+        line = f"{digit}  {p:7.2%}  {bar}"
+        console.print(line, style="bold green" if digit == best else None, highlight=False)
+
+
+# doctor -----------------------------------------------------------------------------------
+
+
+def _doctor(arguments: argparse.Namespace, parser: _Parser) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .doctor import findings
+
+    console = Console()
+    for heading, pairs in findings().items():
+        table = Table(title=heading, title_justify="left", title_style="bold", show_header=False)
+        table.box = None
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in pairs:
+            table.add_row(name, value)
+        console.print(table)
+        console.print()
+
+
+_COMMANDS = {"train": _train, "eval": _evaluate, "predict": _predict, "doctor": _doctor}

@@ -1,0 +1,5 @@
+"""Whole networks."""
+
+from .mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,103 @@
+"""Pictures of digits, of any size and colour."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from nano.data import read_digit
+from nano.errors import DataError
+
+
+def draw(size=(200, 300), paper="white", ink="black", mode="RGB", box=(80, 100, 110, 220)):
+    """A thick vertical bar with a foot, off the middle."""
+    image = Image.new(mode, size, paper)
+    pen = ImageDraw.Draw(image)
+    pen.rectangle(box, fill=ink)
+    pen.rectangle((box[0] - 30, box[3] - 20, box[2] + 30, box[3]), fill=ink)
+    return image
+
+
+@pytest.fixture
+def expected(tmp_path):
+    draw().save(tmp_path / "plain.png")
+    return read_digit(tmp_path / "plain.png")
+
+
+def test_trimmed_scaled_and_centred(expected):
+    assert expected.shape == (28, 28)
+    assert expected.dtype == np.float32
+    assert expected.min() == 0
+    assert expected.max() == 1
+    rows = np.flatnonzero(expected.any(1))
+    assert rows[-1] - rows[0] + 1 == 20
+    total = expected.sum()
+    for axis in (0, 1):
+        centre = (expected.sum(1 - axis) * (np.arange(28) + 0.5)).sum() / total
+        assert abs(centre - 14) <= 0.5
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        draw(paper="black", ink="white"),
+        draw(paper="yellow", ink="navy"),
+        draw(mode="L", paper=255, ink=0),
+        draw(mode="RGBA", paper=(0, 0, 0, 0), ink=(0, 0, 0, 255)),
+        draw(mode="L", paper=10, ink=90),
+        draw(mode="1", paper=1, ink=0),
+        draw(size=(600, 400), box=(300, 150, 330, 270)),
+        draw().convert("P"),
+    ],
+    ids=["inverted", "colours", "grey", "transparent", "pale", "1 bit", "moved", "palette"],
+)
+def test_the_same_digit_in_other_clothes(picture, tmp_path, expected):
+    picture.save(tmp_path / "other.png")
+    other = read_digit(tmp_path / "other.png")
+    # Colours scale the ink, trimming may differ by a pixel of the large picture.
+    assert np.abs(other - expected).mean() < 0.01
+
+
+def test_sizes(tmp_path, expected):
+    # The smallest one, 40 x 60, has lost detail.
+    for scale, tolerance in ((0.2, 0.04), (0.5, 0.02), (2, 0.01), (4, 0.01)):
+        draw().resize((int(200 * scale), int(300 * scale))).save(tmp_path / "other.png")
+        other = read_digit(tmp_path / "other.png")
+        # Centring rounds to whole pixels, so the digit may come to lie one beside.
+        shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        moved = [np.roll(other, shift, (0, 1)) for shift in shifts]
+        assert min(np.abs(m - expected).mean() for m in moved) < tolerance
+
+
+def test_box_and_size(tmp_path):
+    draw().save(tmp_path / "a.png")
+    small = read_digit(tmp_path / "a.png", size=8, box=8, by_mass=False)
+    assert small.shape == (8, 8)
+    assert small[0].any()
+    assert small[-1].any()
+
+
+def test_one_pixel_wide(tmp_path):
+    a = np.zeros((50, 50), np.uint8)
+    a[10:40, 25] = 255
+    Image.fromarray(a).save(tmp_path / "thin.png")
+    assert read_digit(tmp_path / "thin.png").sum() > 0
+
+
+def test_faults(tmp_path):
+    with pytest.raises(DataError, match="no file"):
+        read_digit(tmp_path / "nothing.png")
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    with pytest.raises(DataError, match="no picture"):
+        read_digit(text)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_digit(tmp_path)
+    Image.new("L", (20, 20), 200).save(tmp_path / "blank.png")
+    with pytest.raises(DataError, match="blank"):
+        read_digit(tmp_path / "blank.png")
+    cut = tmp_path / "cut.png"
+    noise = np.random.default_rng(0).integers(0, 255, (100, 100), dtype=np.uint8)
+    Image.fromarray(noise).save(cut)
+    cut.write_bytes(cut.read_bytes()[:3000])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_digit(cut)
