@@ -15,6 +15,7 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
+from .devices import device
 from .dtypes import (
     bfloat16,
     can_cast,
@@ -50,12 +51,13 @@ from .functions.operands import result_type
 from .functions.parts import *
 from .functions.rearrange import *
 from .functions.reduction import *
+from .functions.rounding import *
 from .functions.selection import *
 from .functions.softmax import *
 from .functions.statistics import *
 from .functions.unary import *
 from .random import Generator, default_generator, initial_seed, manual_seed, seed
-from .tensor import Tensor, device
+from .tensor import Tensor
 
 float = float32
 double, half = float64, float16

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dtypes
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, InputError, MissingCheckpointError
 from .tensor import Tensor, wrap
 
-__all__ = ["MissingCheckpointError", "flatten", "load", "save", "unflatten", "write_atomically"]
+__all__ = ["flatten", "load", "save", "unflatten", "write_atomically"]
 
 #: The dtypes of the format that nano has.
 _FROM_FORMAT = {
@@ -41,10 +41,6 @@ _FROM_FORMAT = {
     "U8": dtypes.uint8,
     "BOOL": dtypes.bool_,
 }
-
-
-class MissingCheckpointError(CheckpointError, FileNotFoundError):
-    """A checkpoint that is not there."""
 
 
 def save(

@@ -9,6 +9,8 @@ PyTorch keep working.
 __all__ = [
     "AmbiguousError",
     "AnomalyError",
+    "ArgumentError",
+    "AttributeMissingError",
     "CheckpointError",
     "DataError",
     "DeviceError",
@@ -18,7 +20,10 @@ __all__ = [
     "GradientError",
     "IndexingError",
     "InputError",
+    "MissingCheckpointError",
     "NanoError",
+    "OutOfRangeError",
+    "RegistrationError",
     "ShapeError",
     "StateDictError",
     "TypeMismatchError",
@@ -72,6 +77,10 @@ class IndexingError(NanoError, IndexError):
     """An index outside a dimension, or a class label outside the classes."""
 
 
+class OutOfRangeError(IndexingError, RuntimeError):
+    """A position outside a dimension, where PyTorch raises RuntimeError or IndexError by case."""
+
+
 class TypeMismatchError(NanoError, TypeError):
     """An argument of a Python type that a function does not take."""
 
@@ -82,6 +91,10 @@ class InputError(NanoError, ValueError):
 
 class ZeroDivisorError(NanoError, RuntimeError):
     """An integer divided by zero."""
+
+
+class ArgumentError(NanoError, RuntimeError):
+    """An argument of the right type that makes no sense, where PyTorch raises RuntimeError."""
 
 
 class GradientError(NanoError, RuntimeError):
@@ -106,3 +119,17 @@ class DataError(NanoError, RuntimeError):
 
 class CheckpointError(NanoError, RuntimeError):
     """A checkpoint that is missing, cut short or damaged, or cannot be written."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """A checkpoint that is not there."""
+
+
+class RegistrationError(NanoError, KeyError):
+    """A name under which a Module can register nothing."""
+
+    __str__ = Exception.__str__  # KeyError would print the message in quotes
+
+
+class AttributeMissingError(NanoError, AttributeError):
+    """A name that a Module does not have, or cannot have yet."""

@@ -8,46 +8,21 @@ from ``functions``, and is tied to this class in ``functions/bind.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import dtypes
-from .errors import AmbiguousError, DeviceError, GradientError, ShapeError, TypeMismatchError
+from .devices import device
+from .errors import AmbiguousError, GradientError, ShapeError, TypeMismatchError
 from .formatting import format_array
+from .handles import HookHandle
 
-__all__ = ["HookHandle", "Storage", "Tensor", "View", "device", "storage_of", "wrap"]
+__all__ = ["Storage", "Tensor", "View", "storage_of", "wrap"]
 
 _new = object.__new__
 _DEFAULT_REPR = (dtypes.int64, dtypes.bool_)
-
-
-class device:  # noqa: N801  (PyTorch's name)
-    """Where a tensor lives. nano computes on the CPU, so there is one: ``device("cpu")``.
-
-    Raises:
-        RuntimeError: for any other device.
-    """
-
-    __slots__ = ("type",)
-
-    def __init__(self, type: Any = "cpu") -> None:
-        name = type.type if isinstance(type, device) else str(type)
-        if name.split(":")[0] != "cpu":
-            raise DeviceError(
-                "device", f"nano computes on the CPU only, got {name!r}.", hint='Use "cpu".'
-            )
-        self.type = "cpu"
-
-    def __repr__(self) -> str:
-        return "device(type='cpu')"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, device) or other == "cpu"
-
-    def __hash__(self) -> int:
-        return hash("cpu")
 
 
 _CPU = device()
@@ -156,6 +131,49 @@ class Tensor:
         return t
 
     __hash__ = object.__hash__
+
+    if TYPE_CHECKING:
+        # For type checkers: the attributes, and what functions/bind.py adds.
+        _data: NDArray
+        _edge: tuple[Any, int, tuple[int, ...]] | None
+        _grad: Tensor | None
+        _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+        _requires_grad: bool
+        _storage: Storage | None
+        _view: View | None
+        T: Tensor
+        mT: Tensor  # noqa: N815
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __rfloordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __rmod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __neg__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def backward(self, gradient: Tensor | None = None, *args: Any, **kwargs: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
 
     # What it is -------------------------------------------------------------------------
 
@@ -409,7 +427,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if not self._data.ndim:
             raise TypeMismatchError("iter", "a 0-d tensor cannot be iterated over.")
-        return iter([self[i] for i in range(len(self))])  # type: ignore[index]
+        return iter([self[i] for i in range(len(self))])
 
     def __contains__(self, element: Any) -> bool:
         return bool((self._data == getattr(element, "_data", element)).any())
@@ -484,26 +502,3 @@ def _rebuild(cls: type[Tensor], array: NDArray, requires_grad: bool) -> Tensor:
     t.__class__ = cls
     t._requires_grad = requires_grad
     return t
-
-
-class HookHandle:
-    """Returned where a hook is registered; :meth:`remove` takes the hook away."""
-
-    __slots__ = ("_hooks", "_key")
-    _next = 0
-
-    def __init__(self, hooks: dict[int, Any], hook: Callable[..., Any]) -> None:
-        self._hooks = hooks
-        self._key = HookHandle._next
-        HookHandle._next += 1
-        hooks[self._key] = hook
-
-    def remove(self) -> None:
-        """Take the hook away. A second call does nothing."""
-        self._hooks.pop(self._key, None)
-
-    def __enter__(self) -> HookHandle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()

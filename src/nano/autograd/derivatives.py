@@ -25,8 +25,8 @@ def sum_to_shape(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
     repeated = [extra + i for i, n in enumerate(shape) if n == 1 and have[extra + i] != 1]
     dims = (*range(extra), *repeated)
     if dims:
-        grad = grad.sum(dims, keepdim=True)  # type: ignore[attr-defined]
-    return grad.reshape(shape) if grad._data.shape != shape else grad  # type: ignore[attr-defined]
+        grad = grad.sum(dims, keepdim=True)
+    return grad.reshape(shape) if grad._data.shape != shape else grad
 
 
 class Broadcasting:

@@ -393,16 +393,16 @@ def _arrive_at_leaf(
 def _accumulate(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
     """``t.grad += box[0]``."""
     if box[0]._data.dtype is not t._data.dtype and box[0]._data.dtype != t._data.dtype:
-        box[0] = box[0].to(dtypes.from_numpy_dtype(t._data.dtype))  # type: ignore[attr-defined]
+        box[0] = box[0].to(dtypes.from_numpy_dtype(t._data.dtype))
     if t._grad is None:
         if create_graph:
-            t._grad = box[0].clone()  # type: ignore[attr-defined]
+            t._grad = box[0].clone()
         elif _holds_alone(box):
             t._grad = box[0]
         else:
             t._grad = wrap(box[0]._data.copy())
     elif create_graph:
-        t._grad = t._grad + box[0]  # type: ignore[operator]
+        t._grad = t._grad + box[0]
     else:
         into = t._grad
         np.add(into._data, box[0]._data, out=into._data)

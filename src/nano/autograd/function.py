@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GradientError, TypeMismatchError
-from ..tensor import HookHandle, Storage, Tensor, View, storage_of, wrap
+from ..handles import HookHandle
+from ..tensor import Storage, Tensor, View, storage_of, wrap
 from .grad_mode import mode
 
 __all__ = ["AccumulateGrad", "Context", "Function", "add_hook", "remove_hook"]

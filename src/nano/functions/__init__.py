@@ -1,51 +1,8 @@
-"""The operators: for each a Function and, right below it, the public function."""
+"""The operators, a file a family: for each a Function and, right below it, the public function.
 
-from . import (
-    along,
-    binary,
-    bind,
-    choosing,
-    comparison,
-    conversion,
-    creation,
-    drawing,
-    einsum,
-    extremes,
-    indexing,
-    joining,
-    matmul,
-    movement,
-    operands,
-    parts,
-    rearrange,
-    reduction,
-    selection,
-    softmax,
-    statistics,
-    unary,
-)
+``bind`` imports them all and ties them to Tensor.
+"""
 
-__all__ = [
-    "along",
-    "binary",
-    "bind",
-    "choosing",
-    "comparison",
-    "conversion",
-    "creation",
-    "drawing",
-    "einsum",
-    "extremes",
-    "indexing",
-    "joining",
-    "matmul",
-    "movement",
-    "operands",
-    "parts",
-    "rearrange",
-    "reduction",
-    "selection",
-    "softmax",
-    "statistics",
-    "unary",
-]
+from . import bind
+
+__all__ = ["bind"]

@@ -9,17 +9,13 @@ from typing import Any
 from ..autograd.function import Function
 from ..autograd.views import write_in_place
 from ..backends import kernels
-from ..errors import InputError, NanoError, TypeMismatchError
+from ..errors import ArgumentError, InputError, TypeMismatchError
 from ..random import default_generator
 from ..tensor import Tensor
 from .operands import check_tensor, require_floating
 from .unary import Elementwise
 
 __all__ = ["dropout", "gelu", "leaky_relu"]
-
-
-class ArgumentError(NanoError, RuntimeError):
-    """An argument whose value makes no sense, where PyTorch raises RuntimeError."""
 
 
 class Gelu(Elementwise):

@@ -8,7 +8,14 @@ import numpy as np
 
 from ..autograd.function import Function
 from ..backends import kernels
-from ..errors import DtypeError, IndexingError, InputError, ShapeError, TypeMismatchError
+from ..errors import (
+    DtypeError,
+    IndexingError,
+    InputError,
+    OutOfRangeError,
+    ShapeError,
+    TypeMismatchError,
+)
 from ..tensor import Tensor, wrap
 from .operands import as_tensor_like, check_tensor, normal_dim
 from .parts import Slice
@@ -23,10 +30,6 @@ __all__ = [
     "scatter_add",
     "take_along_dim",
 ]
-
-
-class OutOfRangeError(IndexingError, RuntimeError):
-    """A position outside a dimension. PyTorch raises RuntimeError here, and IndexError there."""
 
 
 class Gather(Function):
@@ -81,8 +84,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     d = _check_index("gather", input, dim, index, negative=False)
     if not input._data.ndim or not index._data.ndim:
-        wide = input.reshape(-1)  # type: ignore[attr-defined]
-        flat = Gather.apply(wide, index.reshape(-1), dim=0)  # type: ignore[attr-defined]
+        wide = input.reshape(-1)
+        flat = Gather.apply(wide, index.reshape(-1), dim=0)
         return flat.reshape(index.shape)
     return Gather.apply(input, index, dim=d)
 
@@ -223,7 +226,7 @@ def _scatter(
     ):
         raise ShapeError(owner, f"index {want} is longer than src {have}.")
     if not input._data.ndim or not want or not have:
-        flat = [t.reshape(-1) for t in (input, index, src)]  # type: ignore[attr-defined]
+        flat = [t.reshape(-1) for t in (input, index, src)]
         return function.apply(*flat, dim=0).reshape(input.shape)
     if have != want:
         src = Slice.apply(src, key=tuple([slice(n) for n in want]))
@@ -243,7 +246,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         RuntimeError: if the shapes do not fit, or a position is out of range.
     """
     if dim is None:
-        flat = input.reshape(-1), indices.reshape(-1)  # type: ignore[attr-defined]
+        flat = input.reshape(-1), indices.reshape(-1)
         return take_along_dim(*flat, 0)
     x, i = input._data, check_tensor("take_along_dim", indices, "indices")._data
     if x.ndim != i.ndim:
@@ -257,7 +260,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     common = [m if n == 1 else n for n, m in both]
     for_x = [x.shape[k] if k == d else n for k, n in enumerate(common)]
     for_i = [i.shape[k] if k == d else n for k, n in enumerate(common)]
-    wide, spread = input.expand(for_x), indices.expand(for_i)  # type: ignore[attr-defined]
+    wide, spread = input.expand(for_x), indices.expand(for_i)
     _check_index("take_along_dim", wide, dim, spread, negative=True)
     return Gather.apply(wide, spread, dim=d)
 
@@ -327,7 +330,7 @@ def _vector(owner: str, input: Tensor, dim: int, index: Tensor) -> tuple[int, Te
     d = _check_index(owner, input, dim, index, negative=False, whole=True)
     if index._data.ndim > 1:
         raise IndexingError(owner, f"index must be a vector, got shape {index.shape}.")
-    return d, index if index._data.ndim else index.reshape(1)  # type: ignore[attr-defined]
+    return d, index if index._data.ndim else index.reshape(1)
 
 
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -347,7 +350,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     d, index = _vector("index_select", input, dim, index)
     if not input._data.ndim:
-        return IndexSelect.apply(input.reshape(1), index, dim=0).reshape(())  # type: ignore[attr-defined]
+        return IndexSelect.apply(input.reshape(1), index, dim=0).reshape(())
     return IndexSelect.apply(input, index, dim=d)
 
 

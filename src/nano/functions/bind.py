@@ -31,6 +31,7 @@ from . import (
     parts,
     rearrange,
     reduction,
+    rounding,
     selection,
     softmax,
     statistics,
@@ -42,8 +43,9 @@ __all__: list[str] = []
 
 #: Functions that are methods too, by module. Methods that end in _ are below.
 METHODS: dict[Any, str] = {
-    unary: """abs absolute ceil cos exp expm1 floor isfinite isinf isnan log log1p neg negative
-        positive reciprocal relu round rsqrt sigmoid sign sin sqrt square tanh""",
+    unary: """abs absolute cos exp expm1 log log1p neg negative positive reciprocal relu rsqrt
+        sigmoid sin sqrt square tanh""",
+    rounding: "ceil floor isfinite isinf isnan round sign",
     binary: """add div divide floor_divide fmod maximum minimum mul multiply pow remainder sub
         subtract true_divide""",
     conversion: "clone contiguous to type_as",
@@ -190,8 +192,8 @@ def _in_place(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 #: Functions that have an in-place form, ``add_``, which returns the tensor.
 IN_PLACE: dict[Any, str] = {
-    unary: """abs ceil cos exp expm1 floor log log1p neg reciprocal relu round rsqrt sigmoid sign
-        sin sqrt square tanh""",
+    unary: "abs cos exp expm1 log log1p neg reciprocal relu rsqrt sigmoid sin sqrt square tanh",
+    rounding: "ceil floor round sign",
     binary: "add div floor_divide fmod mul multiply pow remainder sub subtract",
     along: "index_add index_copy index_fill scatter scatter_add",
     rearrange: "tril triu",

@@ -12,9 +12,8 @@ import numpy as np
 
 from ..autograd.function import Function
 from ..backends import kernels
-from ..errors import DtypeError, GradientError, InputError, ShapeError
+from ..errors import ArgumentError, DtypeError, GradientError, InputError, ShapeError
 from ..tensor import Tensor, wrap
-from .activation import ArgumentError
 from .operands import check_tensor, require_floating
 from .softmax import log_softmax
 
@@ -207,7 +206,7 @@ def cross_entropy(
 
 def _by_class(weight: Tensor, ndim: int) -> Tensor:
     """``weight`` in a shape that broadcasts along the classes."""
-    return weight.reshape(-1, *[1] * (ndim - 2))  # type: ignore[attr-defined]
+    return weight.reshape(-1, *[1] * (ndim - 2))
 
 
 def _even_cross_entropy(

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from .. import dtypes
 from ..autograd.derivatives import sum_to_shape
 from ..autograd.function import Function
+from ..devices import device
 from ..dtypes import dtype, from_numpy_dtype, get_default_dtype, to_dtype
 from ..errors import InputError, ShapeError, TypeMismatchError
-from ..tensor import Tensor, device, wrap
+from ..tensor import Tensor, wrap
 from .operands import check_tensor
 
 __all__ = ["as_tensor", "clone", "contiguous", "from_numpy", "is_tensor", "tensor", "to", "type_as"]

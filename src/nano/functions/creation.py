@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..devices import device as device_class
 from ..dtypes import dtype as dtype_class
 from ..dtypes import get_default_dtype, int64, to_dtype
 from ..errors import ShapeError, TypeMismatchError
 from ..tensor import Tensor, wrap
-from ..tensor import device as device_class
 from .conversion import tensor
 from .operands import as_shape, check_tensor, is_number
 

@@ -221,7 +221,7 @@ def _along(
     dim = normal_dim(owner, dim, input._data.ndim)
     if not input._data.ndim:
         # The only element is both: the reduction of a tensor of one dimension.
-        input, keep = input.reshape(1), False  # type: ignore[attr-defined]
+        input, keep = input.reshape(1), False
     _refuse_empty(owner, input, (dim,))
     return ValuesAndIndices(*function.apply(input, dim=dim, keepdim=bool(keep)))
 

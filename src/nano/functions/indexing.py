@@ -424,9 +424,9 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
             "masked_select", f"input {input.shape} and mask {mask.shape} cannot be broadcast."
         ) from None
     if not shape:
-        input, mask, shape = input.reshape(1), mask.reshape(1), (1,)  # type: ignore[attr-defined]
+        input, mask, shape = input.reshape(1), mask.reshape(1), (1,)
     spread = np.broadcast_to(mask._data, shape)
-    return Index.apply(input.expand(shape), spread, slots=(True,))  # type: ignore[attr-defined]
+    return Index.apply(input.expand(shape), spread, slots=(True,))
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
@@ -461,5 +461,5 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     >>> nano.take(nano.tensor([[1, 2], [3, 4]]), nano.tensor([3, 0]))
     tensor([4, 1])
     """
-    flat = check_tensor("take", input).reshape(-1)  # type: ignore[attr-defined]
+    flat = check_tensor("take", input).reshape(-1)
     return getitem(flat, check_tensor("take", index, "index"))

@@ -156,13 +156,13 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors side by side: along dim 1, or dim 0 for vectors."""
-    wide = [t.reshape(1) if not t.ndim else t for t in tensors]  # type: ignore[attr-defined]
+    wide = [t.reshape(1) if not t.ndim else t for t in tensors]
     return cat(wide, 0 if wide and wide[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors below each other; vectors become rows."""
-    return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors])  # type: ignore[attr-defined]
+    return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors])
 
 
 # Taking apart ----------------------------------------------------------------------------

@@ -13,9 +13,8 @@ import numpy as np
 from ..autograd.derivatives import Broadcasting
 from ..autograd.function import Function
 from ..backends import kernels
-from ..errors import DtypeError, InputError, ShapeError
+from ..errors import ArgumentError, DtypeError, InputError, ShapeError
 from ..tensor import Tensor, wrap
-from .activation import ArgumentError
 from .binary import maximum
 from .class_losses import check_constant, check_reduction
 from .operands import as_tensor_like, check_tensor, require_floating, result_type

@@ -104,18 +104,14 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if nx == 1 and ny == 1:
         return Dot.apply(input, other)
     if ny == 1:
-        return matmul(input, other.reshape(-1, 1)).squeeze(-1)  # type: ignore[attr-defined]
+        return matmul(input, other.reshape(-1, 1)).squeeze(-1)
     if nx == 1:
-        return matmul(input.reshape(1, -1), other).squeeze(-2)  # type: ignore[attr-defined]
+        return matmul(input.reshape(1, -1), other).squeeze(-2)
     if ny == 2:
         # One large product is faster than a batch of small ones by the same matrix.
-        rows = input.reshape(-1, x.shape[-1]) if x.size else None  # type: ignore[attr-defined]
+        rows = input.reshape(-1, x.shape[-1]) if x.size else None
         if rows is not None:
-            return MatMul.apply(
-                rows, other
-            ).reshape(  # type: ignore[attr-defined]
-                *x.shape[:-1], y.shape[1]
-            )
+            return MatMul.apply(rows, other).reshape(*x.shape[:-1], y.shape[1])
     return MatMul.apply(input, other)
 
 
@@ -222,12 +218,12 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     """
     x, y = _operands("inner", input, other)
     if not x.ndim or not y.ndim:
-        return input * other  # type: ignore[operator]
+        return input * other
     if x.shape[-1] != y.shape[-1]:
         raise ShapeError("inner", f"the last sizes of {x.shape} and {y.shape} differ.")
     k = x.shape[-1]
-    rows = input.reshape(int(np.prod(x.shape[:-1])), k)  # type: ignore[attr-defined]
-    columns = other.reshape(int(np.prod(y.shape[:-1])), k)  # type: ignore[attr-defined]
+    rows = input.reshape(int(np.prod(x.shape[:-1])), k)
+    columns = other.reshape(int(np.prod(y.shape[:-1])), k)
     product = MatMul.apply(rows, columns, transpose_y=True)
     return product.reshape(*x.shape[:-1], *y.shape[:-1])
 
@@ -241,7 +237,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """
     _check_ndim("outer", check_tensor("outer", input), 1, "input")
     _check_ndim("outer", check_tensor("outer", vec2, "vec2"), 1, "vec2")
-    return input.reshape(-1, 1) * vec2  # type: ignore[attr-defined]
+    return input.reshape(-1, 1) * vec2
 
 
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
@@ -252,11 +248,11 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     """
     product = mm(mat1, mat2)
     if alpha != 1:
-        product = product * alpha  # type: ignore[operator]
+        product = product * alpha
     # As in BLAS, beta = 0 means that input is not looked at: its NaN does not spread.
     if beta == 0:
         return product
-    return (input if beta == 1 else input * beta) + product  # type: ignore[operator]
+    return (input if beta == 1 else input * beta) + product
 
 
 class Linear(Function):
@@ -308,7 +304,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x, w = _operands("linear", input, weight)
     if w.ndim == 1:  # one output, whose dimension PyTorch leaves out
         product = matmul(input, weight)
-        return product if bias is None else product + bias  # type: ignore[operator]
+        return product if bias is None else product + bias
     if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
         raise ShapeError(
             "linear",

@@ -121,7 +121,7 @@ def _apply_promoted(function: type[Function], name: str, a: Any, b: Any, divides
 def as_tensor_like(x: Any, d: dtype) -> Tensor:
     """``x``, a Tensor or a number, as a Tensor of dtype ``d``."""
     if isinstance(x, Tensor):
-        return x if x._data.dtype == d.numpy else x.to(d)  # type: ignore[attr-defined]
+        return x if x._data.dtype == d.numpy else x.to(d)
     x = _python(x)
     if isinstance(x, int) and d.numpy.kind in "iu":
         # Integers wrap around, as they do in the operators themselves.

@@ -94,8 +94,8 @@ def arguments(
 def _summable(input: Tensor, dtype: Any) -> Tensor:
     """``input`` in the dtype to add or multiply in: integers and booleans in int64."""
     if dtype is not None:
-        return input.to(to_dtype(dtype))  # type: ignore[attr-defined]
-    return input if input._data.dtype.kind in "fV" else input.to(int64)  # type: ignore[attr-defined]
+        return input.to(to_dtype(dtype))
+    return input if input._data.dtype.kind in "fV" else input.to(int64)
 
 
 def sum(
@@ -129,7 +129,7 @@ def sum(
     if dim is None and axis is None and dtype is None and not keepdim and not keepdims:
         if check_tensor("sum", input)._data.dtype.kind in "fV":
             return Sum.apply(input)
-        return Sum.apply(input.to(int64))  # type: ignore[attr-defined]
+        return Sum.apply(input.to(int64))
     dims, keep = arguments("sum", input, dim, keepdim, axis, keepdims)
     return Sum.apply(_summable(input, dtype), dim=dims, keepdim=keep)
 
@@ -172,7 +172,7 @@ def mean(
         return Mean.apply(input)
     dims, keep = arguments("mean", input, dim, keepdim, axis, keepdims)
     if dtype is not None:
-        input = input.to(to_dtype(dtype))  # type: ignore[attr-defined]
+        input = input.to(to_dtype(dtype))
     if input._data.dtype.kind not in "fV":
         raise DtypeError(
             "mean",
@@ -268,7 +268,7 @@ def prod(
     if dim is not None:
         dim = normal_dim("prod", dim, ndim)
     if dim is None or not ndim:
-        product = Prod.apply(x.reshape(-1), dim=0)  # type: ignore[attr-defined]
+        product = Prod.apply(x.reshape(-1), dim=0)
         return product.reshape([1] * ndim) if keep and ndim else product
     return Prod.apply(x, dim=dim, keepdim=keep)
 
@@ -362,4 +362,4 @@ def count_nonzero(input: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor
     tensor(2)
     """
     dims, _ = arguments("count_nonzero", input, dim, False, axis, None)
-    return Sum.apply((input != 0).to(int64), dim=dims)  # type: ignore[attr-defined]
+    return Sum.apply((input != 0).to(int64), dim=dims)

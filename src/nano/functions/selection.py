@@ -265,7 +265,7 @@ def _sorted(owner: str, input: Tensor, dim: int, descending: bool, k: int | None
     d = normal_dim(owner, dim, check_tensor(owner, input)._data.ndim)
     if input._data.ndim:
         return SortResult(*Sort.apply(input, dim=d, descending=descending, k=k))
-    wide = input.reshape(1)  # type: ignore[attr-defined]
+    wide = input.reshape(1)
     values, indices = Sort.apply(wide, dim=0, descending=descending, k=None)
     return SortResult(values.reshape(()), indices.reshape(()))
 
@@ -397,5 +397,5 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     elif input._data.dtype.kind in "iub":
         input = as_tensor_like(input, int64)
     if not input._data.ndim:
-        return input.clone()  # type: ignore[attr-defined]
+        return input.clone()
     return Cumsum.apply(input, dim=d)

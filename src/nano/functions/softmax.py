@@ -95,7 +95,7 @@ class LogSoftmaxBackward(Function):
 def _apply(function: type[Function], owner: str, input: Tensor, dim: Any, dtype: Any) -> Tensor:
     x = check_tensor(owner, input)
     if dtype is not None:
-        x = x.to(to_dtype(dtype))  # type: ignore[attr-defined]
+        x = x.to(to_dtype(dtype))
     if x._data.dtype.kind not in "fV":
         raise DtypeError(
             owner,
@@ -104,7 +104,7 @@ def _apply(function: type[Function], owner: str, input: Tensor, dim: Any, dtype:
         )
     d = normal_dim(owner, dim, x._data.ndim)
     if not x._data.ndim:
-        return function.apply(x.reshape(1), dim=0).reshape(())  # type: ignore[attr-defined]
+        return function.apply(x.reshape(1), dim=0).reshape(())
     return function.apply(x, dim=d)
 
 

@@ -259,7 +259,7 @@ def norm(
     """
     dims, keep = arguments("norm", input, dim, keepdim, axis, keepdims)
     if dtype is not None:
-        input = input.to(to_dtype(dtype))  # type: ignore[attr-defined]
+        input = input.to(to_dtype(dtype))
     if input._data.dtype.kind not in "fV":
         raise DtypeError("norm", f"input must be floating point, got {input.dtype}.")
     if isinstance(p, str):
@@ -278,5 +278,5 @@ def _largest_or_smallest(input: Tensor, p: float, dims: Any, keep: bool) -> Tens
     shape = input._data.shape
     if 0 in (shape if dims is None else [shape[d] for d in dims]):
         raise ShapeError("norm", f"the norm for p = {p} of shape {shape} is of no elements.")
-    absolute = input.abs()  # type: ignore[attr-defined]
+    absolute = input.abs()
     return (AMax if p > 0 else AMin).apply(absolute, dim=dims, keepdim=keep)

@@ -28,7 +28,7 @@ class ReLU(Module):
     def forward(self, input: Tensor) -> Tensor:
         """Any shape; the output has the same."""
         if self.inplace:
-            return input.relu_()  # type: ignore[attr-defined]
+            return input.relu_()
         return unary.relu(input)
 
     def extra_repr(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..devices import device
 from ..dtypes import dtype as Dtype
 from ..dtypes import to_dtype
 from ..errors import TypeMismatchError
 from ..functions.conversion import to
-from ..tensor import Tensor, device, wrap
+from ..tensor import Tensor, wrap
 
 __all__ = ["conversion_from"]
 

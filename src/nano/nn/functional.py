@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError
-from ..functions.activation import ArgumentError, dropout, gelu, implicit_dim, leaky_relu
+from ..errors import ArgumentError, DtypeError
+from ..functions.activation import dropout, gelu, implicit_dim, leaky_relu
 from ..functions.class_losses import cross_entropy, nll_loss
 from ..functions.losses import (
     binary_cross_entropy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..tensor import HookHandle
+from ..handles import HookHandle
 
 __all__ = ["add_hook", "call_with_hooks"]
 

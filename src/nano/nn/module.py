@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..errors import InputError, NanoError, TypeMismatchError
-from ..tensor import HookHandle, Tensor
+from ..errors import AttributeMissingError, InputError, RegistrationError, TypeMismatchError
+from ..handles import HookHandle
+from ..tensor import Tensor
 from . import state
 from .convert import conversion_from
 from .hooks import add_hook, call_with_hooks
@@ -25,16 +26,6 @@ __all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
 _KINDS = ("_parameters", "_buffers", "_modules")
-
-
-class RegistrationError(NanoError, KeyError):
-    """A name under which nothing can be registered."""
-
-    __str__ = Exception.__str__
-
-
-class MissingAttributeError(NanoError, AttributeError):
-    """A name that a Module does not have, or cannot have yet."""
 
 
 class Module:
@@ -116,7 +107,7 @@ class Module:
     def _forget(self, name: str, what: str, kept: str = "") -> None:
         """Make ``name`` free again, except in the dict ``kept``, where its place is kept."""
         if "_parameters" not in self.__dict__:
-            raise MissingAttributeError(
+            raise AttributeMissingError(
                 type(self).__name__,
                 f"cannot assign {what} before Module.__init__() call.",
                 hint="Begin __init__ with super().__init__().",
@@ -321,7 +312,7 @@ class Module:
         module: Any = self
         for name in target.split(".") if target else ():
             if name not in module._modules:
-                raise MissingAttributeError(
+                raise AttributeMissingError(
                     "get_submodule",
                     f"{type(module).__name__} has no module {name!r}.",
                     facts=f"looking for {target!r} · it has {list(module._modules)}",
@@ -351,7 +342,7 @@ class Module:
         members = module.__dict__[kind]
         if members.get(name) is None:
             what = kind.strip("_").removesuffix("s")
-            raise MissingAttributeError(
+            raise AttributeMissingError(
                 f"get_{what}",
                 f"{type(module).__name__} has no {what} {name!r}.",
                 facts=f"looking for {target!r} · it has {list(members)}",
@@ -394,7 +385,7 @@ class Module:
         """Forget the gradients of all parameters, or set them to zero."""
         for p in self.parameters():
             if p._grad is not None:
-                p._grad = None if set_to_none else p._grad.detach().zero_()  # type: ignore[attr-defined]
+                p._grad = None if set_to_none else p._grad.detach().zero_()
 
     def to(self: M, *args: Any, **kwargs: Any) -> M:
         """Convert all floating-point parameters and buffers, in place; returns the module.

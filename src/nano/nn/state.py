@@ -96,5 +96,5 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool) -> Incompa
         )
     with no_grad():
         for name, value in values.items():
-            own[name].copy_(value.detach())  # type: ignore[attr-defined]
+            own[name].copy_(value.detach())
     return IncompatibleKeys(missing, unexpected)

@@ -220,7 +220,7 @@ class Optimizer:
             )
         if not is_array:
             return deepcopy(value)
-        t: Any = as_tensor(value).detach().clone()  # type: ignore[attr-defined]
+        t: Any = as_tensor(value).detach().clone()
         return t.to(p.dtype) if key in self._like_parameter else t
 
     def __repr__(self) -> str:

@@ -285,7 +285,7 @@ class Trainer:
             writer = csv.DictWriter(text, list(self.history[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.history)
-            with checkpoint.write_atomically(self.out / "history.csv") as file:  # type: ignore[operator]
+            with checkpoint.write_atomically(self.out / "history.csv") as file:
                 file.write(text.getvalue().encode())
 
     def load(self, path: str | Path) -> None:
