@@ -105,7 +105,7 @@ def test_needs_input_grad():
     class Product(Function):
         @staticmethod
         def forward(ctx, x, y):
-            seen.append(tuple(ctx.needs_input_grad))
+            seen.append(ctx.needs_input_grad)
             return x * y
 
         @staticmethod
@@ -118,6 +118,25 @@ def test_needs_input_grad():
         Product.apply(a, b)
     Product.apply(b, 2.0)
     assert seen == [(True, False), (False, False), (False, False)]
+
+
+def test_many_inputs():
+    class Total(Function):
+        @staticmethod
+        def forward(ctx, *arrays):
+            assert len(ctx.needs_input_grad) == len(arrays)
+            return sum(arrays)
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            return (grad_output,) * len(ctx.needs_input_grad)
+
+    ones = [nano.ones(2, requires_grad=i % 2 == 0) for i in range(200)]
+    with nano.no_grad():
+        assert Total.apply(*ones).tolist() == [200.0, 200.0]
+    Total.apply(*ones).sum().backward()
+    assert ones[198].grad.tolist() == [1.0, 1.0]
+    assert ones[199].grad is None
 
 
 def test_saved_tensors_are_told_apart_though_they_share_memory():

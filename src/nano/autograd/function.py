@@ -27,8 +27,6 @@ from .grad_mode import mode
 
 __all__ = ["AccumulateGrad", "Context", "Function", "add_hook", "remove_hook"]
 
-_NO_GRADS = [False] * 64
-
 
 class _Freed:
     """Stands in for the saved tensors of a node whose buffers backward() has freed."""
@@ -37,8 +35,6 @@ class _Freed:
 class Context:
     """What ``forward`` leaves for ``backward``: attributes of any name, and saved tensors."""
 
-    #: For each input, whether its gradient is wanted.
-    needs_input_grad: Sequence[bool] = ()
     #: Where the operator was recorded; set in anomaly mode.
     stack: str = ""
 
@@ -48,6 +44,11 @@ class Context:
     _materialize_grads = True
     #: The storages of outputs that came to share their memory; see ``tensor.storage_of``.
     _output_storages: dict[int, Storage] = {}  # noqa: RUF012
+
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]:
+        """For each input, whether its gradient is wanted."""
+        return tuple([edge is not None for edge in self._edges])
 
     def save_for_backward(self, *arrays: Any) -> None:
         """Keep inputs, outputs or other arrays of ``forward`` until ``backward``.
@@ -266,7 +267,6 @@ def _run(cls: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any
     ctx = cls()
     arrays: list[Any] = []
     edges: list[Any] = []
-    needs: list[bool] = []
     record = False
     for x in inputs:
         if isinstance(x, Tensor):
@@ -275,19 +275,16 @@ def _run(cls: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any
             arrays.append(x._data)
             if x._requires_grad:
                 edges.append(x._edge or (x, -1, x._data.shape))
-                needs.append(True)
                 record = True
                 continue
         else:
             arrays.append(x)
         edges.append(None)
-        needs.append(False)
     if record and mode.enabled and cls.differentiable:
         ctx._edges = edges
-        ctx.needs_input_grad = needs
     else:
         record = False
-        ctx.needs_input_grad = _NO_GRADS[: len(inputs)]
+        ctx._edges = [None] * len(inputs)
 
     result = cls.forward(ctx, *arrays, **attributes) if attributes else cls.forward(ctx, *arrays)
 
