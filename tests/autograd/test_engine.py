@@ -404,3 +404,34 @@ def test_a_gradient_kept_with_create_graph_is_a_tensor_of_its_own():
     (y * y).backward(create_graph=True)
     y.grad.backward()
     assert y.grad.item() == 8.0  # 2 y = 6, and its derivative 2 added
+
+
+def test_a_pass_that_fails_changes_no_grad():
+    """The leaf `w` is reached before the node that fails; it must not have been added to."""
+
+    class Fails(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            raise ValueError("no")
+
+    w = nano.tensor(1.0, requires_grad=True)
+    x = nano.tensor(1.0, requires_grad=True)
+    for first, second in ((w, Fails.apply(x)), (Fails.apply(x), w)):
+        kept = first * 1 + second * 1
+        kept.retain_grad()
+        with pytest.raises(ValueError, match="no"):
+            kept.backward()
+        assert w.grad is None
+        assert kept.grad is None
+    loss = w + x * x
+    loss.backward()
+    for order in (w + x * x, x * x + w):
+        order.backward()
+        before = (w.grad.item(), x.grad.item())
+        with pytest.raises(RuntimeError, match="freed"):
+            order.backward()
+        assert (w.grad.item(), x.grad.item()) == before

@@ -178,8 +178,12 @@ def _sweep(
     captures: Captures | None,
     captured: int,
 ) -> list[Tensor | None]:
-    """Carry the gradients from the roots to the leaves, or to the captured edges."""
+    """Carry the gradients from the roots to the leaves, or to the captured edges.
+
+    They are added to ``.grad`` at the very end: a pass that fails changes no ``.grad``.
+    """
     results: list[Tensor | None] = [None] * captured
+    arrived: list[tuple[Tensor, list[Tensor]]] = []
     starts = [t._edge or (t, -1, t._data.shape) for t in roots]
     waiting = _count_consumers(starts)
     needed = None if captures is None else _leading_to(captures, starts, waiting)
@@ -200,11 +204,16 @@ def _sweep(
             node = ready.pop()
             if isinstance(node, Tensor):
                 if node in pending:
-                    _arrive_at_leaf(node, [pending.pop(node)], create_graph, captures, results)
+                    box = [pending.pop(node)]
+                    _arrive_at_leaf(node, box)
+                    if captures is None:
+                        arrived.append((node, box))
+                    elif (node, -1) in captures:
+                        results[captures[node, -1]] = box[0]
                 continue
             g = pending.pop(node, None)
             if node._tensor_hooks or node._retained:
-                g = _run_tensor_hooks(node, g)
+                g = _run_tensor_hooks(node, g, arrived)
             if captures is not None:
                 _capture(node, g, captures, results)
             input_grads = ()
@@ -225,6 +234,8 @@ def _sweep(
                     if count == 0:
                         ready.append(target)
             input_grads = ()
+        for leaf, box in arrived:
+            _accumulate(leaf, box, create_graph)
     finally:
         mode.enabled = before
     return results
@@ -333,8 +344,8 @@ def _checked(node: Function, result: tuple[Any, ...]) -> tuple[Any, ...]:
     return result
 
 
-def _run_tensor_hooks(node: Function, g: Any) -> Any:
-    """Call the hooks of the node's output tensors, and leave retained gradients."""
+def _run_tensor_hooks(node: Function, g: Any, arrived: list[tuple[Tensor, list[Tensor]]]) -> Any:
+    """Call the hooks of the node's output tensors, and note the gradients to be retained."""
     slots = [g] if node.outputs == 1 or g is None else g
     for number, hooks in (node._tensor_hooks or {}).items():
         if number < len(slots) and slots[number] is not None:
@@ -342,7 +353,7 @@ def _run_tensor_hooks(node: Function, g: Any) -> Any:
     for number, reference in (node._retained or {}).items():
         t = reference()
         if t is not None and number < len(slots) and slots[number] is not None:
-            _accumulate(t, [slots[number]], mode.enabled)
+            arrived.append((t, [slots[number]]))
     return slots[0] if node.outputs == 1 or g is None else slots
 
 
@@ -369,14 +380,8 @@ def _capture(node: Any, g: Any, captures: Captures, results: list[Tensor | None]
             results[position] = x
 
 
-def _arrive_at_leaf(
-    leaf: Tensor,
-    box: list[Tensor],
-    create_graph: bool,
-    captures: Captures | None,
-    results: list[Tensor | None],
-) -> None:
-    """Add up, or hand over, the gradient of a leaf; ``box`` is the only one to hold it."""
+def _arrive_at_leaf(leaf: Tensor, box: list[Tensor]) -> None:
+    """Check the gradient of a leaf and call the leaf's hooks; ``box`` is all that holds it."""
     if box[0]._data.shape != leaf._data.shape:
         raise GradientError(
             "backward",
@@ -384,10 +389,6 @@ def _arrive_at_leaf(
         )
     if leaf._hooks:
         box[0] = _through(leaf._hooks, box[0])
-    if captures is None:
-        _accumulate(leaf, box, create_graph)
-    elif (leaf, -1) in captures:
-        results[captures[leaf, -1]] = box[0]
 
 
 def _accumulate(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
