@@ -139,7 +139,7 @@ def test_a_fault_while_writing_keeps_the_previous_file(tmp_path, monkeypatch, st
 
 
 def test_what_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"\[checkpoint.save\] metadata"):
         checkpoint.save(tmp_path / "a", {}, {"x": object()})
     assert not list(tmp_path.iterdir())
 

@@ -225,6 +225,12 @@ def test_nan_loss(capsys, tmp_path):
         (["train", "digits", "--epochs", "0"], ["--epochs", "positive whole number"]),
         (["train", "digits", "--epochs", "two"], ["--epochs", "positive whole number"]),
         (["train", "digits", "--lr", "-1"], ["--lr"]),
+        (["train", "digits", "--lr", "1e999"], ["--lr", "expected a positive number, got '1e999'"]),
+        (["train", "digits", "--seed", "x"], ["--seed", "whole number"]),
+        (["train", "digits", "--seed", str(2**64)], ["--seed", "64 bits"]),
+        (["train", "digits", "--resume", ""], ["--resume", "expected a name"]),
+        (["train", "digits", "--out", ""], ["--out", "expected a name"]),
+        (["eval", ""], ["RUN", "expected a name"]),
         (["train", "digits", "--lr", "nan"], ["--lr", "positive number"]),
         (["train", "digits", "--data", "x"], ["--data", "scikit-learn"]),
         (["train", "digits", "--out", "x", "--resume", "y"], ["--out", "--resume"]),
@@ -306,3 +312,113 @@ def test_mnist_reaches_98_per_cent(capsys, tmp_path):
     _, saved = checkpoint.load(out / "last.safetensors")
     assert saved["epoch"] <= 5
     assert saved["history"][-1]["held_out_accuracy"] >= 0.98
+
+
+def test_version(capsys):
+    assert nanodl(capsys, "--version") == (0, f"nano {nano.__version__}\n", "")
+
+
+def test_resume_of_a_complete_run(capsys, tmp_path):
+    out = tmp_path / "r"
+    assert nanodl(capsys, "train", "digits", "--epochs", 2, "--out", out)[0] == 0
+    before = checkpoint.load(out / "last.safetensors")[1]
+    status, text, _ = nanodl(capsys, "train", "digits", "--resume", out)
+    assert status == 0
+    assert "complete: 2 of 2 epochs" in text
+    assert "Training on" not in text
+    status, _, errors = nanodl(capsys, "train", "digits", "--resume", out, "--epochs", 1)
+    assert status == 2
+    assert "in epoch 2 already" in errors
+    assert checkpoint.load(out / "last.safetensors")[1] == before
+
+
+def test_two_runs_in_one_folder(capsys, tmp_path):
+    pytest.importorskip("fcntl")
+    out = tmp_path / "r"
+    assert nanodl(capsys, "train", "digits", "--epochs", 1, "--out", out)[0] == 0
+    before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    with cli._alone_in(out):
+        for options in (["--out", out], ["--resume", out, "--epochs", 2]):
+            status, text, errors = nanodl(capsys, "train", "digits", *options)
+            assert (status, text) == (1, "")
+            assert "another process is training" in errors
+    assert {p.name: p.stat().st_mtime_ns for p in out.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+    assert nanodl(capsys, "train", "digits", "--resume", out, "--epochs", 2)[0] == 0
+
+
+def test_a_folder_that_goes_away_while_training(capsys, tmp_path, monkeypatch):
+    import shutil
+
+    from nano.train import Trainer
+
+    out = tmp_path / "r"
+    train_batch = Trainer._train_batch
+
+    def remove(self, *args):
+        if self.step == 60:
+            shutil.rmtree(out)
+        return train_batch(self, *args)
+
+    monkeypatch.setattr(Trainer, "_train_batch", remove)
+    status, _, errors = nanodl(capsys, "train", "digits", "--epochs", 3, "--out", out)
+    assert status == 1
+    assert "cannot be written" in errors
+    assert "curves" not in errors
+
+
+def test_stopped_before_training(capsys, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, "doctor", stop)
+    status, _, errors = nanodl(capsys, "doctor")
+    assert (status, errors) == (130, "\nnanodl: stopped.\n")
+
+
+def test_without_the_train_extra(capsys, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+        status, out, errors = nanodl(
+            capsys, "train", "digits", "--epochs", 1, "--out", tmp_path / "r"
+        )
+        assert status == 0
+        assert "no curves" in errors
+        assert "curves.png" not in out
+    for name in ("rich", "rich.console", "rich.table", "threadpoolctl", "sklearn", "matplotlib"):
+        monkeypatch.setitem(sys.modules, name, None)
+    status, out, _ = nanodl(capsys, "doctor")
+    assert status == 0
+    assert "reference" in out
+    status, _, errors = nanodl(capsys, "train", "digits", "--out", tmp_path / "s")
+    assert status == 1
+    assert "pip install 'nano-dl[train]'" in errors
+
+
+def test_an_output_that_has_ascii_only(run, tmp_path):
+    picture(tmp_path / "d.png", Digits(train=False).tensors[0].numpy()[0, 0], "white", "black", 60)
+    done = subprocess.run(
+        [sys.executable, "-m", "nano", "predict", run, tmp_path / "d.png"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "#####" in done.stdout
+
+
+def test_a_checkpoint_of_another_program(capsys, tmp_path):
+    from safetensors.numpy import save_file
+
+    for name in ("best", "last"):
+        save_file({"w": np.zeros(2)}, tmp_path / f"{name}.safetensors", {"run": "theirs"})
+    status, _, errors = nanodl(capsys, "eval", tmp_path)
+    assert status == 1
+    assert "does not say what it was trained on" in errors
+    status, _, errors = nanodl(capsys, "train", "digits", "--resume", tmp_path)
+    assert status == 1
+    assert "not of digits" in errors
+    status, _, errors = nanodl(capsys, "eval", tmp_path / "best.safetensors")
+    assert status == 1
+    assert "is a file, not the folder of a run" in errors

@@ -64,7 +64,7 @@ def test_aliases():
     assert nano.long is nano.int64
     assert to_dtype("half") is nano.float16
     assert to_dtype(np.float32) is nano.float32
-    assert to_dtype(float) is nano.get_default_dtype()
+    assert to_dtype(float) is nano.float64
     assert to_dtype(int) is nano.int64
 
 

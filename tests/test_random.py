@@ -52,3 +52,14 @@ def test_seed_range():
 def test_seed_draws_from_the_system():
     g = nano.Generator()
     assert g.seed() != g.seed()
+
+
+def test_bytes_that_are_no_state():
+    g = nano.Generator().manual_seed(1)
+    state = g.get_state()
+    for place, value in ((16, state[16] ^ 1), (32, 2)):
+        other = state.copy()
+        other[place] = value
+        with pytest.raises(ValueError, match="no state"):
+            g.set_state(other)
+        assert g.get_state().tolist() == state.tolist()

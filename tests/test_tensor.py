@@ -252,3 +252,25 @@ class TestText:
         assert repr(x) == "tensor([1.2346, 2.0000])"
         with pytest.raises(ValueError, match="no option 'width'"):
             nano.set_printoptions(width=3)
+
+
+def test_what_python_and_pytorch_refuse():
+    several, leaf = nano.ones(2), nano.ones(2, requires_grad=True)
+    for call, kind in (
+        (lambda: float(several), ValueError),
+        (lambda: int(several), ValueError),
+        (lambda: several.size(1), IndexError),
+        (lambda: several.stride(-2), IndexError),
+        (lambda: setattr(several, "grad", several), RuntimeError),
+        (lambda: setattr(leaf, "data", nano.tensor([1, 2])), RuntimeError),
+        (lambda: several.fill_(nano.ones(1)), RuntimeError),
+    ):
+        with pytest.raises(kind) as caught:
+            call()
+        assert isinstance(caught.value, nano.errors.NanoError)
+
+
+def test_fill_with_a_tensor_carries_the_gradient():
+    value = nano.tensor(2.0, requires_grad=True)
+    nano.zeros(3).fill_(value).sum().backward()
+    assert value.grad.item() == 3.0

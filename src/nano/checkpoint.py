@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dtypes
-from .errors import CheckpointError, InputError, MissingCheckpointError
+from .errors import CheckpointError, InputError, MissingCheckpointError, TypeMismatchError
 from .tensor import Tensor, wrap
 
 __all__ = ["flatten", "load", "save", "unflatten", "write_atomically"]
@@ -69,7 +69,10 @@ def save(
 
     path = Path(path)
     arrays = {name: _as_array(name, tensors[name]) for name in sorted(tensors)}
-    text = json.dumps(dict(metadata or {}))
+    try:
+        text = json.dumps(dict(metadata or {}))
+    except TypeError as error:
+        raise TypeMismatchError("checkpoint.save", f"metadata: {error}.") from None
     header = {"nano": text, "crc32": f"{_checksum(arrays, text):08x}"}
     content = safetensors.numpy.save(arrays, metadata=header)
     with write_atomically(path) as file:

@@ -7,13 +7,19 @@ Exit status: 0 done, 1 a fault (one message on standard error), 2 a wrong comman
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import shlex
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from . import __version__
 from .errors import CheckpointError, InputError, NanoError
 
 __all__ = ["main"]
@@ -33,22 +39,28 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n\n{self.format_help()}")
 
 
-def _positive(convert: Any, text: str) -> Any:
-    value = convert(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
+def _argument(
+    convert: Callable[[str], Any], fits: Callable[[Any], bool], expected: str
+) -> Callable[[str], Any]:
+    """What argparse calls to read an argument, and an error that says what is expected."""
+
+    def read(text: str) -> Any:
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return read
 
 
-def _count(text: str) -> int:
-    return _positive(int, text)
-
-
-def _rate(text: str) -> float:
-    return _positive(float, text)
-
-
-_count.__name__, _rate.__name__ = "positive whole number", "positive number"
+_count = _argument(int, lambda n: n > 0, "a positive whole number")
+_rate = _argument(float, lambda x: 0 < x < float("inf"), "a positive number")
+_seed = _argument(int, lambda n: -(2**63) <= n < 2**64, "a whole number of at most 64 bits")
+# An empty name is mostly a shell variable that is not set.
+_name = _argument(str, bool, "a name")
 
 
 def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
@@ -56,6 +68,7 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
         prog="nanodl", description="Train networks with nano, and use them.", add_help=True
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--version", action="version", version=f"nano {__version__}")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
@@ -67,25 +80,41 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
         "renamed to NAME-1, NAME-2 and so on.",
     )
     train.add_argument("recipe", choices=["digits", "mnist"], help="what to learn")
-    train.add_argument("--data", metavar="DIR", help="folder of the data files (mnist only)")
+    train.add_argument(
+        "--data", type=_name, metavar="DIR", help="folder of the data files (mnist only)"
+    )
     train.add_argument("--epochs", type=_count, metavar="N", help="passes over the data, in all")
     train.add_argument("--batch-size", type=_count, metavar="N", help="samples in a step")
     train.add_argument("--lr", type=_rate, metavar="X", help="highest learning rate")
-    train.add_argument("--seed", type=int, metavar="N", help="of all random numbers")
-    train.add_argument("--out", metavar="DIR", help="folder of the run (default runs/RECIPE)")
-    train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    train.add_argument("--seed", type=_seed, metavar="N", help="of all random numbers")
+    train.add_argument(
+        "--out", type=_name, metavar="DIR", help="folder of the run (default runs/RECIPE)"
+    )
+    train.add_argument(
+        "--resume", type=_name, metavar="RUN", help="go on with the run in this folder"
+    )
     evaluate = commands.add_parser("eval", help="evaluate the best weights of a run")
     predict = commands.add_parser("predict", help="recognise the digit in a picture")
     for command in (evaluate, predict):
-        command.add_argument("run", metavar="RUN", help="folder of a run, such as runs/digits")
-    evaluate.add_argument("--data", metavar="DIR", help="folder of the data files (mnist only)")
-    predict.add_argument("image", metavar="IMAGE", help="picture of one digit, of any size")
+        command.add_argument(
+            "run", type=_name, metavar="RUN", help="folder of a run, such as runs/digits"
+        )
+    evaluate.add_argument(
+        "--data", type=_name, metavar="DIR", help="folder of the data files (mnist only)"
+    )
+    predict.add_argument(
+        "image", type=_name, metavar="IMAGE", help="picture of one digit, of any size"
+    )
     doctor = commands.add_parser("doctor", help="versions, machine, threads, kernels in use")
     return parser, {"train": train, "eval": evaluate, "predict": predict, "doctor": doctor}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character shows a question mark instead.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     parser, commands = _build_parser()
     try:
         arguments, unknown = parser.parse_known_args(argv)
@@ -98,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         return int(error.code or 0)
     except KeyboardInterrupt as error:
-        print(f"\nnanodl: {error or 'stopped'}.", file=sys.stderr)
+        print(f"\nnanodl: {str(error) or 'stopped'}.", file=sys.stderr)
         return 128 + getattr(error, "signum", _SIGINT)
     except BrokenPipeError:
         # Who read our output has gone; Python must not try to flush it at exit.
@@ -145,6 +174,8 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
     if arguments.resume:
         out = Path(arguments.resume)
         setup |= _setup_of(out, recipe.name, arguments, parser)
+        with _alone_in(out):
+            pass  # before the data are loaded and anything is said
     else:
         out = Path(arguments.out or Path("runs") / recipe.name)
     given = {k: getattr(arguments, k) for k in ("epochs", "batch_size", "lr", "seed", "data")}
@@ -166,26 +197,45 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
     )
     if arguments.resume:
         trainer.load(out / LAST)
-        console.print(f"Resuming {out} after epoch {trainer.epoch}, step {trainer.step}.")
+        begun = trainer.epoch + bool(trainer.batch)
+        if arguments.epochs and arguments.epochs < begun:
+            parser.error(f"--epochs: the run in {out} is in epoch {begun} already")
+        _say(console, f"Resuming {out} after epoch {trainer.epoch}, step {trainer.step}.")
     else:
         kept = _make_room(out)
         if kept:
-            console.print(f"The earlier run in {out} is now {kept}.")
-    console.print(
-        f"Training on the {recipe.title}: {len(train_data):,} images, "
-        f"{len(held_out_data):,} held out; results go to {out}.",
-        highlight=False,
-        soft_wrap=True,
-    )
+            _say(console, f"The earlier run in {out} is now {kept}.")
+    if trainer.epoch == setup["epochs"]:
+        _say(
+            console,
+            f"It is complete: {trainer.epoch} of {trainer.epoch} epochs. To train further, give a "
+            "larger number with --epochs.",
+        )
+    else:
+        _say(
+            console,
+            f"Training on the {recipe.title}: {len(train_data):,} images, "
+            f"{len(held_out_data):,} held out; results go to {out}.",
+        )
     started = time.perf_counter()
-    try:
-        trainer.fit(setup["epochs"])
-    except KeyboardInterrupt as error:
-        error.args = (f"{error}; go on with: nanodl train {recipe.name} --resume {out}",)
-        raise
-    finally:
-        _draw(trainer, out, recipe.title)
+    with _alone_in(out):
+        try:
+            trainer.fit(setup["epochs"])
+        except KeyboardInterrupt as error:
+            error.args = (f"{str(error) or 'stopped'}; go on with: {_to_resume(recipe, out)}",)
+            raise
+        finally:
+            _draw(trainer, out, recipe.title)
     _report_training(console, trainer, recipe, held_out_data, out, time.perf_counter() - started)
+
+
+def _to_resume(recipe: Any, out: Path) -> str:
+    return shlex.join(["nanodl", "train", recipe.name, "--resume", str(out)])
+
+
+def _say(console: Any, text: str) -> None:
+    """A line as it is: no word of it is markup or a number to colour, and none is broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _setup_of(
@@ -195,10 +245,12 @@ def _setup_of(
     from . import checkpoint
 
     _, saved = checkpoint.load(_existing(out, LAST))
-    setup = saved.get("run") or {}
+    setup = saved.get("run")
+    setup = setup if isinstance(setup, dict) else {}
     if setup.get("recipe") != recipe:
         raise InputError(
-            "train", f"the run in {out} is of {setup.get('recipe', 'unknown')}, not of {recipe}."
+            "train",
+            f"the run in {out} is of {setup.get('recipe', 'another kind')}, not of {recipe}.",
         )
     for option in ("batch_size", "seed"):
         if getattr(arguments, option) not in (None, setup[option]):
@@ -222,6 +274,8 @@ def _make_room(out: Path) -> Path | None:
                     hint="Give another folder with --out, or go on with --resume.",
                 )
             number = 1
+            with _alone_in(out):
+                pass
             while (kept := out.with_name(f"{out.resolve().name}-{number}")).exists():
                 number += 1
             out.rename(kept)
@@ -237,11 +291,39 @@ def _make_room(out: Path) -> Path | None:
     return kept
 
 
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep a second process from training into the same folder at the same time.
+
+    The lock is on the folder itself, so it leaves no file behind and ends with the process.
+    """
+    try:
+        import fcntl  # where there is none, as on Windows, two runs are not kept apart
+    except ImportError:
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "train",
+                f"another process is training in {out} at this moment.",
+                hint="Wait for it to end, or give another folder with --out.",
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(folder)
+
+
 def _draw(trainer: Any, out: Path, title: str) -> None:
     """The curves; what kept training from its end, if anything did, is not to be hidden."""
     from .viz import draw_curves
 
-    if trainer.history:
+    if trainer.history and out.is_dir():
         try:
             draw_curves(trainer.history, out / "curves.png", title)
         except (NanoError, ImportError) as error:
@@ -271,7 +353,8 @@ def _report_training(
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"In {out}: {', '.join(sorted(_RUN_FILES))}.", highlight=False, soft_wrap=True)
+    there = sorted(name for name in _RUN_FILES if (out / name).exists())
+    _say(console, f"In {out}: {', '.join(there)}.")
 
 
 # eval and predict -------------------------------------------------------------------------
@@ -281,12 +364,14 @@ def _existing(folder: Path, name: str) -> Path:
     """The file of that name in the folder of a run."""
     if not folder.is_dir():
         raise CheckpointError(
-            "nanodl",
-            f"there is no folder {folder}.",
+            "run",
+            f"{folder} is a file, not the folder of a run."
+            if folder.exists()
+            else f"there is no folder {folder}.",
             hint="A run is the folder that nanodl train wrote, such as runs/digits.",
         )
     if not (folder / name).exists():
-        raise CheckpointError("nanodl", f"{folder} holds no run: there is no {name}.")
+        raise CheckpointError("run", f"{folder} holds no run: there is no {name}.")
     return folder / name
 
 
@@ -296,9 +381,10 @@ def _load_run(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
     from .recipes import RECIPES
 
     weights, about = checkpoint.load(_existing(folder, BEST))
-    recipe = RECIPES.get((about.get("run") or {}).get("recipe"))
+    run = about.get("run")
+    recipe = RECIPES.get(run.get("recipe", "")) if isinstance(run, dict) else None
     if recipe is None:
-        raise CheckpointError("nanodl", f"{folder / BEST} does not say what it was trained on.")
+        raise CheckpointError("run", f"{folder / BEST} does not say what it was trained on.")
     model = recipe.model()
     model.load_state_dict(weights)
     return recipe, model.eval(), about
@@ -338,7 +424,7 @@ def _print_results(console: Any, title: str, model: Any, recipe: Any, data: Any)
             count += np.bincount(classes, minlength=len(count))
             right += np.bincount(classes[hits], minlength=len(count))
     seconds = time.perf_counter() - started
-    console.print(f"\n[bold]{title}[/bold]", highlight=False, soft_wrap=True)
+    console.print(f"\n{title}", style="bold", markup=False, highlight=False, soft_wrap=True)
     table = Table()
     for heading in ("class", "images", "right", "accuracy"):
         table.add_column(heading, justify="right")
@@ -370,6 +456,7 @@ def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     console = Console()
     shades = " .:-=+*#%@"
+    block = "█" if console.encoding.startswith("utf") else "#"
     for row in pixels:
         console.print(
             "  " + "".join(shades[min(int(p * 10), 9)] * 2 for p in row),
@@ -378,7 +465,7 @@ def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:
         )
     console.print(f"\nThis is a [bold]{best}[/bold] ({probabilities[best]:.1%}).\n")
     for digit, p in enumerate(probabilities):
-        bar = "█" * round(p * 40)
+        bar = block * round(p * min(40, max(console.width - 14, 1)))
         line = f"{digit}  {p:7.2%}  {bar}"
         console.print(line, style="bold green" if digit == best else None, highlight=False)
 
@@ -387,21 +474,17 @@ def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:
 
 
 def _doctor(arguments: argparse.Namespace, parser: _Parser) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    # Without rich, for it is also to say that rich is missing.
     from .doctor import findings
 
-    console = Console()
+    width = max(shutil.get_terminal_size().columns, 40)
     for heading, pairs in findings().items():
-        table = Table(title=heading, title_justify="left", title_style="bold", show_header=False)
-        table.box = None
-        table.add_column(style="cyan", no_wrap=True)
-        table.add_column(overflow="fold")
+        print(heading)
+        margin = max(len(name) for name, _ in pairs) + 4
         for name, value in pairs:
-            table.add_row(name, value)
-        console.print(table)
-        console.print()
+            lines = textwrap.wrap(value, width - margin, break_on_hyphens=False)
+            print(f"  {name:{margin - 2}}" + ("\n" + " " * margin).join(lines))
+        print()
 
 
 _COMMANDS = {"train": _train, "eval": _evaluate, "predict": _predict, "doctor": _doctor}

@@ -84,7 +84,7 @@ _ALL = (float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, b
 _BY_NAME = {d.name: d for d in _ALL} | {"float": float32, "double": float64, "half": float16}
 _BY_NAME |= {"long": int64, "int": int32, "short": int16}
 _BY_NUMPY = {d.numpy: d for d in _ALL}
-_BY_PYTHON = {bool: bool_, int: int64}
+_BY_PYTHON = {bool: bool_, int: int64, float: float64}
 
 _default = float32
 
@@ -135,8 +135,6 @@ def to_dtype(d: Any) -> dtype:
     """A dtype from a dtype, a NumPy dtype, a name, or Python's bool, int, float."""
     if isinstance(d, dtype):
         return d
-    if d is float:
-        return _default
     if isinstance(d, str) and d in _BY_NAME:
         return _BY_NAME[d]
     try:
@@ -219,7 +217,7 @@ def combine_dtypes(operands: list[tuple[dtype, int]], scalars: list[bool | int |
             zero_dim = d if zero_dim is None else _TABLE[zero_dim, d]
     number: dtype | None = None
     for s in scalars:
-        d = to_dtype(type(s))
+        d = _default if isinstance(s, float) else to_dtype(type(s))
         number = d if number is None else _TABLE[number, d]
     result = _combine(wide, _combine(zero_dim, number))
     if result is None:

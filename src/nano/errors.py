@@ -20,8 +20,10 @@ __all__ = [
     "GradientError",
     "IndexingError",
     "InputError",
+    "KeyMissingError",
     "MissingCheckpointError",
     "NanoError",
+    "NumberRangeError",
     "OutOfRangeError",
     "RegistrationError",
     "ShapeError",
@@ -65,8 +67,8 @@ class DeviceError(NanoError, RuntimeError):
     """A device that nano does not have."""
 
 
-class DtypeError(NanoError, RuntimeError):
-    """A dtype that an operator does not take."""
+class DtypeError(NanoError, NotImplementedError):
+    """A dtype that an operator does not take; like NotImplementedError, it is a RuntimeError."""
 
 
 class DimensionError(NanoError, IndexError):
@@ -87,6 +89,10 @@ class TypeMismatchError(NanoError, TypeError):
 
 class InputError(NanoError, ValueError):
     """An argument of the right type whose value makes no sense."""
+
+
+class NumberRangeError(NanoError, OverflowError, RuntimeError):
+    """An integer that no dtype can hold."""
 
 
 class ZeroDivisorError(NanoError, RuntimeError):
@@ -129,6 +135,12 @@ class RegistrationError(NanoError, KeyError):
     """A name under which a Module can register nothing."""
 
     __str__ = Exception.__str__  # KeyError would print the message in quotes
+
+
+class KeyMissingError(NanoError, KeyError):
+    """A key that a dict should have."""
+
+    __str__ = Exception.__str__
 
 
 class AttributeMissingError(NanoError, AttributeError):

@@ -86,6 +86,9 @@ class Generator:
                 f"got {state.dtype} of shape {state.shape}.",
             )
         raw = state.tobytes()
+        # PCG64's increment is odd, and the one flag is a flag.
+        if not raw[16] & 1 or raw[32] > 1:
+            raise InputError("set_rng_state", "these bytes are no state from get_rng_state.")
         self.manual_seed(int.from_bytes(raw[37:45], "little"))
         self.numpy.bit_generator.state = {
             "bit_generator": "PCG64",

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from . import dtypes
 from .devices import device
-from .errors import AmbiguousError, GradientError, ShapeError, TypeMismatchError
+from .errors import (
+    AmbiguousError,
+    DimensionError,
+    GradientError,
+    InputError,
+    ShapeError,
+    TypeMismatchError,
+)
 from .formatting import format_array
 from .handles import HookHandle
 
@@ -159,6 +166,7 @@ class Tensor:
         def __pow__(self, other: Any) -> Tensor: ...
         def __rpow__(self, other: Any) -> Tensor: ...
         def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
         def __and__(self, other: Any) -> Tensor: ...
         def __or__(self, other: Any) -> Tensor: ...
         def __xor__(self, other: Any) -> Tensor: ...
@@ -209,7 +217,7 @@ class Tensor:
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of dimension ``dim``."""
-        return self._data.shape if dim is None else self._data.shape[dim]
+        return self._data.shape if dim is None else self._in_dim("size", self._data.shape, dim)
 
     def dim(self) -> int:
         """The number of dimensions."""
@@ -222,7 +230,15 @@ class Tensor:
     def stride(self, dim: int | None = None) -> Any:
         """The step in memory from one element to the next, in elements, for each dimension."""
         steps = tuple(s // self._data.itemsize for s in self._data.strides)
-        return steps if dim is None else steps[dim]
+        return steps if dim is None else self._in_dim("stride", steps, dim)
+
+    def _in_dim(self, owner: str, values: tuple[int, ...], dim: int) -> int:
+        try:
+            return values[dim]
+        except IndexError:
+            raise DimensionError(
+                owner, f"dim {dim} is out of range for a tensor of shape {self.shape}."
+            ) from None
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in memory in row-major order without gaps."""
@@ -301,6 +317,8 @@ class Tensor:
                     "a gradient has its tensor's shape and dtype: "
                     f"expected {self.shape} {self.dtype}, got {value.shape} {value.dtype}.",
                 )
+            if value is self:
+                raise GradientError("grad", "a tensor cannot be its own gradient.")
         self._grad = value
 
     @property
@@ -341,6 +359,10 @@ class Tensor:
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeMismatchError("data", f"expected a Tensor, got {type(value).__name__}.")
+        if self._requires_grad and not value.is_floating_point():
+            raise GradientError(
+                "data", f"a tensor that requires gradients cannot hold {value.dtype}."
+            )
         self._data = value._data.view()
         self._storage = None
         self._view = None
@@ -443,10 +465,19 @@ class Tensor:
         return bool(self._data.item())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._as_number("float"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._as_number("int"))
+
+    def _as_number(self, owner: str) -> Any:
+        if self._data.size != 1:
+            raise InputError(
+                owner,
+                f"only a tensor of one element can become a Python number, not {self.shape}.",
+                hint="Reduce it first, or use tolist().",
+            )
+        return self.item()
 
     def __index__(self) -> int:
         if self._data.size != 1 or self._data.dtype.kind not in "iub":

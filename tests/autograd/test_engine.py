@@ -435,3 +435,14 @@ def test_a_pass_that_fails_changes_no_grad():
         with pytest.raises(RuntimeError, match="freed"):
             order.backward()
         assert (w.grad.item(), x.grad.item()) == before
+
+
+def test_grad_of_no_inputs_and_hooks_of_a_wrong_type():
+    x = nano.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="inputs is empty"):
+        nano.autograd.grad(x.sum(), [])
+    with pytest.raises(RuntimeError, match="batched"):
+        nano.autograd.grad(x.sum(), x, is_grads_batched=True)
+    x.register_hook(lambda grad: 3)
+    with pytest.raises(TypeError, match="got int"):
+        x.sum().backward()

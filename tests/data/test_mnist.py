@@ -201,3 +201,12 @@ def test_the_real_files():
     assert abs(x.mean(dtype=np.float64)) < 1e-3
     assert abs(x.std(dtype=np.float64) - 1) < 1e-3
     assert x.dtype == nano.float32.numpy
+
+
+def test_the_reason_why_a_download_failed_is_one_short_line():
+    # As requests and urllib3 wrap it.
+    class RetryError(Exception):
+        reason = OSError("HTTPSConnection(host='a', port=443): Failed to resolve 'a'")
+
+    assert mnist._reason(OSError(RetryError("Max retries exceeded"))) == "Failed to resolve 'a'"
+    assert mnist._reason(OSError("404 Client Error: Not Found")) == "404 Client Error: Not Found"

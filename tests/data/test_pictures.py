@@ -101,3 +101,30 @@ def test_faults(tmp_path):
     cut.write_bytes(cut.read_bytes()[:3000])
     with pytest.raises(DataError, match="cannot be read"):
         read_digit(cut)
+
+
+def test_deep_pictures(tmp_path, expected):
+    # Paper and ink both lie above what 8 bits hold, or, as fractions, below 1.
+    grey = np.asarray(draw(mode="L", paper=255, ink=0))
+    deep = {
+        "16.png": (grey.astype(np.uint16) * 150 + 9000),
+        "32.tif": grey.astype(np.int32) * 150 + 9000,
+        "float.tif": grey.astype(np.float32) / 255,
+    }
+    for name, pixels in deep.items():
+        Image.fromarray(pixels).save(tmp_path / name)
+        assert np.abs(read_digit(tmp_path / name) - expected).mean() < 0.01, name
+
+
+def test_white_ink_on_nothing(tmp_path, expected):
+    draw(mode="RGBA", paper=(0, 0, 0, 0), ink="white").save(tmp_path / "a.png")
+    assert np.abs(read_digit(tmp_path / "a.png") - expected).mean() < 0.01
+
+
+def test_large_pictures(tmp_path, monkeypatch):
+    draw().save(tmp_path / "a.png")  # 60,000 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
+    read_digit(tmp_path / "a.png")  # Pillow would warn
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    with pytest.raises(DataError, match="exceeds limit"):
+        read_digit(tmp_path / "a.png")

@@ -89,12 +89,13 @@ def test_shuffling_without_a_generator_uses_the_default_one():
 
 @pytest.mark.parametrize(
     "data",
-    [numbers(11), Subset(numbers(30), list(range(25, 3, -2))), Squares(11)],
-    ids=["tensors", "subset", "other"],
+    [numbers(11), Subset(numbers(30), list(range(25, 3, -2))), Squares(11), list(range(11))],
+    ids=["tensors", "subset", "other", "bare"],
 )
 def test_in_memory_gives_the_same_batches(data):
     one, other = DataLoader(data, 4), DataLoader(data, 4, in_memory=True)
     for a, b in zip(one, other, strict=True):
+        assert type(a) is type(b)
         for x, y in zip(a, b, strict=True):
             assert x.dtype is y.dtype
             np.testing.assert_array_equal(x.numpy(), y.numpy())
@@ -198,3 +199,52 @@ def test_digits_split():
     # No image is in both parts.
     both = np.concatenate([train.tensors[0].numpy(), images.numpy()])
     assert len(np.unique(both.reshape(1797, -1), axis=0)) == 1797
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_what_a_sampler_must_not_give(in_memory):
+    for sampler, error in (([0.5], TypeError), (3, TypeError), ([0, 4], IndexError)):
+        with pytest.raises(error) as caught:
+            list(DataLoader(numbers(4), 2, sampler=sampler, in_memory=in_memory))
+        assert isinstance(caught.value, nano.errors.NanoError)
+    loader = DataLoader(numbers(4), 2, sampler=[-1, np.int64(0)], in_memory=in_memory)
+    assert seen(loader) == [[3, 0]]
+    with pytest.raises(IndexError, match="there are 4 samples, got index 4"):
+        DataLoader(Subset(numbers(4), [4]), in_memory=True)
+    with pytest.raises(TypeError, match=r"nano\.Generator"):
+        DataLoader(numbers(4), generator=3)
+
+
+def test_passes_within_passes():
+    loader = DataLoader(numbers(5), 2, shuffle=True, in_memory=True)
+    for outer in loader:
+        assert sorted(i for batch in seen(loader) for i in batch) == list(range(5))
+        assert len(outer[1]) <= 2
+
+
+def test_collating_as_pytorch_does():
+    from collections import namedtuple
+
+    Pair = namedtuple("Pair", "x y")
+    collate = nano.data.default_collate
+    for samples in ([1.0, 2.0], [1, 2], [True, False], [np.float32(1), np.float32(2)], [1, 2.5]):
+        expected = torch_data.default_collate(samples)
+        assert str(collate(samples).dtype).removeprefix("nano.") == str(expected.dtype)[6:]
+        assert collate(samples).tolist() == expected.tolist()
+    batch = collate([Pair(1, 2), Pair(3, 4)])
+    assert isinstance(batch, Pair)
+    assert batch.y.tolist() == [2, 4]
+    x = nano.ones(2, requires_grad=True)
+    collate([x, x]).sum().backward()
+    assert x.grad.tolist() == [2, 2]
+    with pytest.raises(RuntimeError, match="same number of elements"):
+        collate([(1, 2), (1,)])
+    with pytest.raises(KeyError, match="one has no 'a'"):
+        collate([{"a": 1}, {"b": 1}])
+
+
+def test_lengths_that_are_no_numbers():
+    with pytest.raises(ValueError, match="add up"):
+        random_split(range(10), [float("nan"), 1.0])
+    with pytest.raises(TypeError, match="str"):
+        random_split(range(10), [3, "a"])

@@ -21,7 +21,9 @@ def test_zeros_and_ones(name, size, dtype):
     ours = getattr(nano, name)(size, dtype=dtype and getattr(nano, dtype))
     theirs = getattr(torch, name)(size, dtype=dtype and getattr(torch, dtype))
     assert_same(ours, theirs, (0, 0))
-    assert_same(getattr(nano, name)(*size, dtype=ours.dtype), theirs, (0, 0))
+    assert_same(getattr(nano, name)(size=size, dtype=ours.dtype), theirs, (0, 0))
+    if size:
+        assert_same(getattr(nano, name)(*size, dtype=ours.dtype), theirs, (0, 0))
 
 
 @pytest.mark.parametrize("value", [True, 3, -1, 2.5, math.inf])
@@ -312,3 +314,47 @@ def test_seeds_and_states():
         assert nano.equal(a, b)
         assert nano.equal(a, c)
     assert not nano.equal(first[0], nano.rand(2))
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "empty", "rand", "randn"])
+def test_a_size_is_needed_and_given_once(name):
+    make = getattr(nano, name)
+    with pytest.raises(TypeError, match="size is missing"):
+        make()
+    with pytest.raises(TypeError, match="given twice"):
+        make(2, size=(2,))
+
+
+@pytest.mark.parametrize("value", [300, -300, float("nan"), float("inf")])
+def test_a_number_must_fit_the_dtype(value):
+    t = nano.tensor([1, 2], dtype=nano.uint8)
+    for call in (
+        lambda: nano.full((2,), value, dtype=nano.uint8),
+        lambda: nano.full_like(t, value),
+        lambda: nano.tensor([1, value], dtype=nano.uint8),
+        lambda: t.fill_(value),
+        lambda: t.masked_fill(t == 1, value),
+    ):
+        with pytest.raises(RuntimeError, match="cannot be converted"):
+            call()
+    assert t.tolist() == [1, 2]
+
+
+def test_a_negative_number_wraps_around_in_an_unsigned_dtype():
+    for m in (nano, torch):
+        t = m.tensor([1, 2], dtype=m.uint8)
+        t[0] = -1
+        assert t.tolist() == [255, 2]
+        assert t.fill_(-2).tolist() == [254, 254]
+        assert m.tensor([-3], dtype=m.uint8).tolist() == [253]
+
+
+@pytest.mark.parametrize(
+    "data", [None, [None], {}, [object()], ["a"], "a", [1, "a"], [2**63], 2**64, {1, 2}]
+)
+def test_what_is_no_number_raises_what_pytorch_raises(data):
+    kinds = (RuntimeError, TypeError, ValueError)
+    with pytest.raises(kinds) as theirs:
+        torch.tensor(data)
+    with pytest.raises(next(k for k in kinds if isinstance(theirs.value, k))):
+        nano.tensor(data)

@@ -366,3 +366,10 @@ def test_any_key(data):
         ours[written(nano, key)] = -1.0
         theirs[written(torch, key)] = -1.0
     np.testing.assert_array_equal(to_array(ours), to_array(theirs))
+
+
+def test_a_tuple_inside_a_key_is_a_list():
+    for m in (nano, torch):
+        x = m.arange(6).reshape(2, 3)
+        assert x[(1, 0),].tolist() == [[3, 4, 5], [0, 1, 2]]
+        assert x[:, (0, 2)].tolist() == [[0, 2], [3, 5]]

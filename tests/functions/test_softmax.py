@@ -93,3 +93,10 @@ def test_errors(name):
         function([1.0], 0)
     with pytest.raises(TypeError, match="dim must be an integer"):
         function(nano.ones(2), 0.5)
+
+
+def test_integers_raise_what_pytorch_raises():
+    # NotImplementedError is a RuntimeError too: handlers for either one work.
+    for m in (nano, torch):
+        with pytest.raises(NotImplementedError):
+            m.softmax(m.tensor([1, 2]), 0)

@@ -84,3 +84,15 @@ def test_booleans_are_refused_where_pytorch_refuses_them(name):
 def test_not_a_tensor():
     with pytest.raises(TypeError, match=r"\[exp\] input must be a Tensor, got list"):
         nano.exp([1.0])
+
+
+def test_relu_passes_the_gradient_at_nan():
+    for m in (nano, torch):
+        x = m.tensor([float("nan"), 0.0, -1.0, 2.0], requires_grad=True)
+        m.relu(x).sum().backward()
+        assert x.grad.tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_abs_refuses_booleans():
+    with pytest.raises(RuntimeError, match="booleans"):
+        nano.tensor([True]).abs()

@@ -335,3 +335,27 @@ def test_schedule_refusals():
         nano.optim.lr_scheduler.LambdaLR(optimizer, [lambda e: 1.0, lambda e: 1.0])
     with pytest.raises(ValueError, match="initial_lr"):
         nano.optim.lr_scheduler.StepLR(optimizer, 1, last_epoch=3)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_a_gradient_of_another_shape_moves_nothing(kind):
+    params = [nano.ones(2, requires_grad=True), nano.ones(3, requires_grad=True)]
+    optimizer = getattr(nano.optim, kind)(params, lr=0.1)
+    for p in params:
+        p.grad = nano.ones(*p.shape)
+    params[1].data = nano.ones(4)
+    with pytest.raises(RuntimeError, match=r"shape \(4,\), but its gradient \(3,\)"):
+        optimizer.step()
+    assert params[0].tolist() == [1, 1]
+    assert not optimizer.state
+
+
+def test_what_is_no_state_dict():
+    optimizer = nano.optim.SGD([nano.ones(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(TypeError, match="mapping"):
+        optimizer.load_state_dict(None)
+    for given, key in (({}, "param_groups"), ({"param_groups": []}, "state")):
+        with pytest.raises(KeyError, match=key):
+            optimizer.load_state_dict(given)
+    with pytest.raises(KeyError, match="params"):
+        optimizer.add_param_group({"lr": 1.0})

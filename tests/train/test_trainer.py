@@ -311,3 +311,66 @@ def test_one_cycle_follows_the_step():
 def test_one_cycle_arguments(arguments):
     with pytest.raises(InputError, match="OneCycle"):
         OneCycle(*arguments)
+
+
+def data_of(n, **options):
+    x = nano.tensor(np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32))
+    return DataLoader(TensorDataset(x, nano.zeros(n, dtype=nano.int64)), 4, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"train_loader": data_of(0)}, ValueError, "train_loader has no batches"),
+        ({"train_loader": data_of(3, drop_last=True)}, ValueError, "train_loader has no batches"),
+        ({"train_loader": iter(())}, ValueError, "train_loader has no batches"),
+        ({"held_out_loader": data_of(0)}, ValueError, "held_out_loader has no batches"),
+        ({"train_loader": [nano.ones(2, 4)]}, TypeError, "pair .* got a Tensor"),
+        ({"train_loader": [(nano.ones(2, 4),)]}, TypeError, "pair .* got a tuple of 1"),
+        ({"loss_fn": lambda outputs, targets: 1.0}, TypeError, "return a Tensor, got float"),
+        ({"loss_fn": nn.CrossEntropyLoss(reduction="none")}, RuntimeError, r"shape \(8,\)"),
+    ],
+    ids=["empty", "dropped", "used up", "nothing held out", "bare", "single", "float", "vector"],
+)
+def test_wrong_data_and_losses_leave_the_weights_alone(tmp_path, change, error, message):
+    trainer = make_trainer(None)
+    before = weights(trainer)
+    for name, value in change.items():
+        setattr(trainer, name, value)
+    with pytest.raises(error, match=message) as caught:
+        trainer.fit(1)
+    assert isinstance(caught.value, nano.errors.NanoError)
+    assert weights(trainer) == before
+    assert (trainer.step, trainer.history) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "error"), [(-1, ValueError), (1.5, TypeError), ("a", TypeError)]
+)
+def test_wrong_numbers_of_epochs(tmp_path, epochs, error):
+    with pytest.raises(error, match="epochs must"):
+        make_trainer(tmp_path).fit(epochs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluating_nothing():
+    with pytest.raises(ValueError, match="no batches"):
+        make_trainer(None).evaluate([])
+
+
+def test_a_checkpoint_of_another_kind_of_run(tmp_path):
+    stopping = make_trainer(tmp_path, callbacks=[StopAt(5)])
+    with pytest.raises(Stopped):
+        stopping.fit(1)
+    file = tmp_path / "last.safetensors"
+    for other in (make_trainer(None, own_generator=False), make_trainer(None, optimizer="SGD")):
+        before = weights(other)
+        with pytest.raises(CheckpointError):
+            other.load(file)
+        assert weights(other) == before
+    # Less data than there was: the batches done are not even there.
+    other = make_trainer(None)
+    other.load(file)
+    other.train_loader = data_of(8, generator=other.train_loader.generator)
+    with pytest.raises(CheckpointError, match=r"after batch 5 .* has only 2"):
+        other.fit(1)

@@ -34,3 +34,13 @@ def test_faults(tmp_path):
         draw_curves([], tmp_path / "curves.png")
     with pytest.raises(DataError, match="cannot be written"):
         draw_curves(history(2), tmp_path / "no" / "curves.png")
+
+
+def test_a_fault_while_writing_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(DataError, match="No space left"):
+        draw_curves(history(2), tmp_path / "curves.png")
+    assert not list(tmp_path.iterdir())

@@ -79,7 +79,9 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of ``outputs`` with respect to ``inputs``; no ``.grad`` is touched.
@@ -90,9 +92,15 @@ def grad(
         grad_outputs: the gradient at each output; may be left out for scalars.
         retain_graph: keep the graph; by default as ``create_graph``.
         create_graph: record the backward pass too.
+        only_inputs: always so; PyTorch keeps the name for old code.
         allow_unused: give None for an input that the outputs do not depend on,
             instead of an error.
+        is_grads_batched: only False; nano has no vmap.
         materialize_grads: give zeros for such an input.
+
+    Raises:
+        RuntimeError: as :func:`backward`, and for an input that was not used.
+        ValueError: if materialize_grads is True and allow_unused False.
 
     >>> x = nano.tensor(3.0, requires_grad=True)
     >>> (first,) = nano.autograd.grad(x**3, x, create_graph=True)
@@ -102,6 +110,12 @@ def grad(
     """
     roots = _sequence(outputs)
     wanted = _sequence(inputs)
+    if not wanted:
+        raise GradientError("grad", "inputs is empty: there is nothing to compute.")
+    if is_grads_batched:
+        raise GradientError(
+            "grad", "nano has no batched gradients.", hint="Call grad() once a gradient."
+        )
     if materialize_grads and allow_unused is False:
         raise InputError("grad", "materialize_grads needs allow_unused to be True or left out.")
     grads = _starting_gradients("grad", roots, grad_outputs)
@@ -361,10 +375,15 @@ def _through(hooks: dict[int, Any], g: Tensor) -> Tensor:
     for hook in list(hooks.values()):
         answer = hook(g)
         if answer is not None:
-            if not isinstance(answer, Tensor) or answer.shape != g.shape:
+            if not isinstance(answer, Tensor):
+                raise TypeMismatchError(
+                    "register_hook",
+                    f"a hook must return None or a Tensor, got {type(answer).__name__}.",
+                )
+            if answer.shape != g.shape:
                 raise GradientError(
                     "register_hook",
-                    f"a hook must return None or a Tensor of shape {g.shape}, got {answer!r}.",
+                    f"a hook must return a gradient of shape {g.shape}, got {answer.shape}.",
                 )
             g = answer
     return g

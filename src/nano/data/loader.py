@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, ShapeError, TypeMismatchError
+from ..dtypes import float64
+from ..errors import IndexingError, InputError, KeyMissingError, ShapeError, TypeMismatchError
 from ..functions.conversion import tensor
+from ..functions.joining import stack
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
 from .sets import Subset, TensorDataset
@@ -72,7 +75,13 @@ class DataLoader:
         self.drop_last = drop_last
         self.generator = generator
         self.in_memory = in_memory
-        self._arrays = _whole(dataset) if in_memory else None
+        self._arrays, self._is_bare = _whole(dataset) if in_memory else (None, False)
+        if generator is not None and not isinstance(generator, Generator):
+            raise TypeMismatchError(
+                "DataLoader",
+                f"generator must be a nano.Generator, got {type(generator).__name__}.",
+                hint="nano.Generator().manual_seed(0)",
+            )
 
     def __len__(self) -> int:
         n = len(self.dataset if self.sampler is None else self.sampler)  # type: ignore[arg-type]
@@ -86,7 +95,8 @@ class DataLoader:
 
     def _order(self) -> NDArray:
         if self.sampler is not None:
-            return np.fromiter(self.sampler, np.int64)
+            order = _integers(self.sampler, "sampler")
+            return order if self._arrays is None else _checked(order, len(self.dataset))
         if self.shuffle:
             return (self.generator or default_generator).numpy.permutation(len(self.dataset))
         return np.arange(len(self.dataset))
@@ -97,13 +107,16 @@ class DataLoader:
         for start in range(0, stop, size):
             chosen = order[start : start + size]
             if self._arrays is not None:
-                yield tuple(wrap(a.take(chosen, axis=0)) for a in self._arrays)
+                batch = [wrap(a.take(chosen, axis=0)) for a in self._arrays]
+                yield batch[0] if self._is_bare else batch
             else:
                 yield self.collate_fn([self.dataset[i] for i in chosen.tolist()])
 
 
 def default_collate(samples: list[Any]) -> Any:
     """A batch of samples: tensors, arrays and numbers are stacked, inside tuples and dicts.
+
+    As in PyTorch, Python's floats become float64, and a named tuple stays one.
 
     Args:
         samples: all of the same kind and the same shapes.
@@ -113,9 +126,13 @@ def default_collate(samples: list[Any]) -> Any:
         TypeError: for other kinds of samples.
 
     >>> nano.data.default_collate([(1.0, "a"), (2.0, "b")])
-    [tensor([1., 2.]), ['a', 'b']]
+    [tensor([1., 2.], dtype=nano.float64), ['a', 'b']]
     """
     first = samples[0]
+    if isinstance(first, Tensor) and any(
+        isinstance(s, Tensor) and s.requires_grad for s in samples
+    ):
+        return stack(samples)
     if isinstance(first, (Tensor, np.ndarray)):
         arrays = [np.asarray(s.detach()._data if isinstance(s, Tensor) else s) for s in samples]
         shapes = {a.shape for a in arrays}
@@ -127,14 +144,30 @@ def default_collate(samples: list[Any]) -> Any:
                 hint="Give the DataLoader a collate_fn that pads or crops them.",
             )
         return tensor(np.stack(arrays))
-    if isinstance(first, (bool, int, float, np.generic)):
-        return tensor(samples)
+    if isinstance(first, np.generic):
+        return tensor(np.asarray(samples))
+    if isinstance(first, (bool, int, float)):
+        return tensor(samples, dtype=float64 if isinstance(first, float) else None)
     if isinstance(first, (str, bytes)):
         return samples
     if isinstance(first, Mapping):
+        for s in samples:
+            if missing := [key for key in first if key not in s]:
+                raise KeyMissingError(
+                    "default_collate",
+                    f"samples of one batch must have the same keys, but one has no {missing[0]!r}.",
+                )
         return {key: default_collate([s[key] for s in samples]) for key in first}
     if isinstance(first, (tuple, list)):
-        return [default_collate(list(column)) for column in zip(*samples, strict=True)]
+        if len({len(s) for s in samples}) > 1:
+            raise ShapeError(
+                "default_collate",
+                "samples of one batch must have the same number of elements.",
+                facts=" · ".join(str(n) for n in sorted({len(s) for s in samples})),
+            )
+        columns = [default_collate(list(column)) for column in zip(*samples, strict=True)]
+        # A named tuple stays one.
+        return type(first)(*columns) if hasattr(first, "_fields") else columns
     raise TypeMismatchError(
         "default_collate",
         f"cannot make a batch of {type(first).__name__}.",
@@ -142,8 +175,28 @@ def default_collate(samples: list[Any]) -> Any:
     )
 
 
-def _whole(dataset: Any) -> tuple[NDArray, ...]:
-    """All samples of a data set, as one array for each element of a sample."""
+def _integers(numbers: Iterable[int], name: str) -> NDArray:
+    try:
+        return np.fromiter(map(operator.index, numbers), np.int64)
+    except TypeError as error:
+        raise TypeMismatchError(
+            "DataLoader", f"{name} must hold the numbers of samples, as integers: {error}."
+        ) from None
+
+
+def _checked(order: NDArray, count: int) -> NDArray:
+    """Numbers of samples of a set that has ``count``."""
+    wrong = order[(order < -count) | (order >= count)]
+    if wrong.size:
+        raise IndexingError("DataLoader", f"there are {count} samples, got index {wrong[0]}.")
+    return order
+
+
+def _whole(dataset: Any) -> tuple[list[NDArray], bool]:
+    """All samples of a data set, as one array for each element of a sample.
+
+    And whether a sample is an element by itself, in no tuple.
+    """
     if isinstance(dataset, TensorDataset):
         if any(t.requires_grad for t in dataset.tensors):
             raise InputError(
@@ -152,16 +205,18 @@ def _whole(dataset: Any) -> tuple[NDArray, ...]:
                 "gradients.",
                 hint="Detach it, or leave in_memory out.",
             )
-        return tuple(t.detach()._data for t in dataset.tensors)
+        return [t.detach()._data for t in dataset.tensors], False
     if isinstance(dataset, Subset):
-        chosen = np.asarray(dataset.indices, np.int64)
-        return tuple(a.take(chosen, axis=0) for a in _whole(dataset.dataset))
+        chosen = _checked(_integers(dataset.indices, "indices"), len(dataset.dataset))
+        arrays, is_bare = _whole(dataset.dataset)
+        return [a.take(chosen, axis=0) for a in arrays], is_bare
     if not len(dataset):
         raise InputError("DataLoader", "an empty data set cannot be held in memory.")
     batch = default_collate([dataset[i] for i in range(len(dataset))])
-    columns = batch if isinstance(batch, list) else [batch]
+    is_bare = not isinstance(batch, list)
+    columns = [batch] if is_bare else batch
     if not all(isinstance(c, Tensor) for c in columns):
         raise InputError(
             "DataLoader", "in_memory needs samples that are tensors or tuples of tensors."
         )
-    return tuple(c._data for c in columns)
+    return [c._data for c in columns], is_bare

@@ -180,8 +180,7 @@ def _download(folder: Path, name: str) -> Path:
             os.replace(partial, target)
             return target
         except (OSError, DataError) as error:  # requests' errors are OSErrors
-            reason = str(error).splitlines()[-2 if isinstance(error, DataError) else 0].strip()
-            faults.append(f"{mirror} ({reason})")
+            faults.append(f"{mirror} ({_reason(error)})")
         finally:
             partial.unlink(missing_ok=True)
             if partial.parent.exists():
@@ -192,6 +191,16 @@ def _download(folder: Path, name: str) -> Path:
         facts="\n    ".join(faults),
         hint="Put the four IDX files into a folder and give it with --data, or set NANO_DATA.",
     )
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong at the bottom of it, in one line."""
+    if isinstance(error, DataError):
+        return str(error).splitlines()[-2].strip()
+    # A failed connection comes wrapped three times, and only the innermost says what it was.
+    while error.args and isinstance(inner := error.args[0], Exception):
+        error = getattr(inner, "reason", None) or inner
+    return str(error).splitlines()[0].rpartition("): ")[2]
 
 
 class _Bar:

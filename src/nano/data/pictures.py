@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +26,10 @@ def read_digit(
 ) -> NDArray:
     """A picture of one digit as (size, size) float32, from 0 (paper) to 1 (ink).
 
-    Transparent pixels count as white. Dark ink on light paper is recognised by the picture's
-    border and inverted. The digit is trimmed, scaled to fit a square of ``box`` pixels, and
-    put in the middle: as the makers of MNIST did with a box of 20 in 28, by centre of mass.
+    Transparent pixels count as white, or as black if all others are white. Dark ink on light
+    paper is recognised by the picture's border and inverted. The digit is trimmed, scaled to fit
+    a square of ``box`` pixels, and put in the middle: as the makers of MNIST did with a box of
+    20 in 28, by centre of mass.
 
     Args:
         path: an image file, of any size and colour.
@@ -68,9 +71,13 @@ def _grey(path: str | os.PathLike[str]) -> NDArray:
             hint="pip install 'nano-dl[train]'",
         ) from None
     try:
-        with Image.open(path) as picture:
+        # A large picture is what _LARGEST is for; far too large a one is an error all the same.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
             picture.draft("L", (_LARGEST, _LARGEST))
-            colour = ImageOps.exif_transpose(picture).convert("RGBA")
+            whole = ImageOps.exif_transpose(picture)
+            if whole.mode[0] in "IF":
+                whole = _eight_bits(whole)
+            colour = whole.convert("RGBA")
     except FileNotFoundError:
         raise DataError("read_digit", f"there is no file {path}.") from None
     except UnidentifiedImageError:
@@ -78,11 +85,30 @@ def _grey(path: str | os.PathLike[str]) -> NDArray:
             "read_digit", f"{path} is no picture.", hint="Give a PNG, JPEG, GIF, BMP or WebP file."
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError("read_digit", f"{path} cannot be read ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError("read_digit", f"{path} cannot be read ({reason}).") from None
     colour.thumbnail((_LARGEST, _LARGEST))
-    paper = Image.new("RGBA", colour.size, "white")
-    grey = Image.alpha_composite(paper, colour).convert("L")
-    return np.asarray(grey, np.float32) / 255
+    grey = _on_paper(colour, "white")
+    if np.ptp(grey) < _LEAST_CONTRAST:  # white ink on nothing
+        grey = _on_paper(colour, "black")
+    return grey
+
+
+def _eight_bits(picture: Any) -> Any:
+    """A picture of 16 or 32 bits a pixel, or of fractions, from its darkest to its lightest."""
+    from PIL import Image
+
+    a = np.nan_to_num(np.asarray(picture, np.float64))
+    span = float(np.ptp(a)) or 1.0
+    return Image.fromarray(((a - a.min()) / span * 255).astype(np.uint8))
+
+
+def _on_paper(colour: Any, paper: str) -> NDArray:
+    """A picture with transparent places, laid on paper: in grey, 0 black to 1 white."""
+    from PIL import Image
+
+    sheet = Image.new("RGBA", colour.size, paper)
+    return np.asarray(Image.alpha_composite(sheet, colour).convert("L"), np.float32) / 255
 
 
 def _ink(grey: NDArray, path: str | os.PathLike[str]) -> NDArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from ..errors import IndexingError, InputError, ShapeError, TypeMismatchError
@@ -101,6 +102,11 @@ def random_split(
     [8, 2]
     """
     n = len(dataset)
+    for x in lengths:
+        if not isinstance(x, Real):
+            raise TypeMismatchError(
+                "random_split", f"lengths must be numbers, got {type(x).__name__}."
+            )
     counts = _counts(n, lengths)
     if sum(counts) != n or any(c < 0 for c in counts):
         raise InputError(
@@ -120,7 +126,7 @@ def _counts(n: int, lengths: Sequence[int | float]) -> list[int]:
     """Whole numbers of samples from lengths or fractions."""
     fractions = any(isinstance(x, float) for x in lengths)
     if not (fractions and math.isclose(sum(lengths), 1.0)) or any(x < 0 for x in lengths):
-        return [int(x) if x == int(x) else -1 for x in lengths]
+        return [int(x) if x % 1 == 0 else -1 for x in lengths]  # NaN and infinity: -1
     counts = [math.floor(n * x) for x in lengths]
     for i in range(n - sum(counts)):
         counts[i % len(counts)] += 1

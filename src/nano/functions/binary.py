@@ -7,7 +7,7 @@ from typing import Any
 from ..autograd.derivatives import Broadcasting
 from ..autograd.function import Function
 from ..backends import kernels
-from ..errors import DtypeError, InputError
+from ..errors import ArgumentError, DtypeError, InputError
 from ..tensor import Tensor
 from .operands import apply_binary, check_tensor, is_number, result_type
 
@@ -182,11 +182,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode is None:
         return apply_binary(Div, "div", input, other, divides=True)
     if rounding_mode == "floor":
-        return floor_divide(input, other)
+        _refuse_booleans("div", input, other)
+        return apply_binary(DivFloor, "div", input, other)
     if rounding_mode == "trunc":
         _refuse_booleans("div", input, other)
         return apply_binary(TruncDivide, "div", input, other)
-    raise InputError(
+    raise ArgumentError(
         "div", f'rounding_mode must be None, "floor" or "trunc", got {rounding_mode!r}.'
     )
 
@@ -202,27 +203,48 @@ def _refuse_booleans(name: str, a: Any, b: Any) -> None:
 
 
 class FloorDivide(Binary):
-    """floor(x / y). Constant between its jumps: the derivative is 0 and is not taken."""
-
-    differentiable = False
+    """floor(x / y). PyTorch has no derivative for ``//``, so it has none here."""
 
     @staticmethod
     def forward(ctx, x, y):
         return kernels.floor_divide(x, y)
 
 
-class TruncDivide(Binary):
-    """x / y rounded towards zero; no derivative is taken."""
+class DivFloor(FloorDivide):
+    """floor(x / y), as ``div`` rounds it. Constant between its jumps: d/dx = d/dy = 0."""
 
-    differentiable = False
+    @staticmethod
+    def backward(ctx, grad_output):
+        return _no_slope(ctx, grad_output)
+
+
+class TruncDivide(Binary):
+    """x / y rounded towards zero. Constant between its jumps: d/dx = d/dy = 0."""
 
     @staticmethod
     def forward(ctx, x, y):
         return kernels.trunc_divide(x, y)
 
+    @staticmethod
+    def backward(ctx, grad_output):
+        return _no_slope(ctx, grad_output)
+
+
+def _no_slope(ctx: Any, grad: Tensor) -> tuple[Any, Any]:
+    """Zeros in the shapes of both operands."""
+    zero = grad.detach() * 0.0
+    need_x, need_y = ctx.needs_input_grad
+    return (
+        ctx.undo_broadcast(zero, 0) if need_x else None,
+        ctx.undo_broadcast(zero, 1) if need_y else None,
+    )
+
 
 def floor_divide(input: Any, other: Any) -> Tensor:
-    """floor(input / other), element by element: Python's ``//``. It has no derivative.
+    """floor(input / other), element by element: Python's ``//``.
+
+    It has no derivative, as in PyTorch: ``backward()`` through it is an error. That of
+    ``div(..., rounding_mode="floor")`` is 0.
 
     Raises:
         RuntimeError: if an integer is divided by zero.
@@ -246,9 +268,10 @@ class Remainder(Binary):
     def backward(ctx, grad_output):
         x, y = ctx.saved_tensors
         need_x, need_y = ctx.needs_input_grad
+        steps = div(x, y, rounding_mode="floor") if need_y else None
         return (
             ctx.undo_broadcast(grad_output, 0) if need_x else None,
-            ctx.undo_broadcast(-grad_output * floor_divide(x, y), 1) if need_y else None,
+            ctx.undo_broadcast(-grad_output * steps, 1) if need_y else None,
         )
 
 
@@ -341,7 +364,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
         exponent: Tensor or number.
 
     Raises:
-        RuntimeError: for an integer to a negative integer power.
+        RuntimeError: for an integer Tensor to the power of a negative integer. (In a Tensor
+            of exponents it is allowed, and the fraction is cut off.)
 
     >>> nano.pow(nano.tensor([1.0, 2.0, 3.0]), 2)
     tensor([1., 4., 9.])
@@ -355,16 +379,6 @@ def pow(input: Any, exponent: Any) -> Tensor:
                 "integers to negative integer powers are not allowed.",
                 hint="Convert the base with .float().",
             )
-    if (
-        isinstance(exponent, Tensor)
-        and exponent._data.dtype.kind in "iu"
-        and (exponent._data < 0).any()
-    ):
-        integer = isinstance(input, int) or (
-            isinstance(input, Tensor) and input._data.dtype.kind in "iub"
-        )
-        if integer:
-            raise DtypeError("pow", "integers to negative integer powers are not allowed.")
     _refuse_booleans("pow", input, exponent)
     return apply_binary(Pow, "pow", input, exponent)
 
@@ -382,7 +396,7 @@ class Maximum(Binary):
     @staticmethod
     def backward(ctx, grad_output):
         x, y = ctx.saved_tensors
-        return _to_winner(ctx, grad_output, x >= y, x > y)
+        return _to_winner(ctx, grad_output, x < y, x > y)
 
 
 class Minimum(Binary):
@@ -398,16 +412,17 @@ class Minimum(Binary):
     @staticmethod
     def backward(ctx, grad_output):
         x, y = ctx.saved_tensors
-        return _to_winner(ctx, grad_output, x <= y, x < y)
+        return _to_winner(ctx, grad_output, x > y, x < y)
 
 
-def _to_winner(ctx: Any, grad: Tensor, at_least: Tensor, strictly: Tensor) -> tuple[Any, Any]:
-    """Share the gradient: all to x where it wins strictly, half each in a draw."""
-    share_x = (at_least.to(grad.dtype) + strictly.to(grad.dtype)) * 0.5
+def _to_winner(ctx: Any, grad: Tensor, lost: Tensor, won: Tensor) -> tuple[Any, Any]:
+    """Share the gradient: none to a loser, half each in a draw; all to both beside a NaN."""
+    x, y = ctx.saved_tensors
+    half = 1.0 - (x == y).to(grad.dtype) * 0.5
     need_x, need_y = ctx.needs_input_grad
     return (
-        ctx.undo_broadcast(grad * share_x, 0) if need_x else None,
-        ctx.undo_broadcast(grad * (1.0 - share_x), 1) if need_y else None,
+        ctx.undo_broadcast(grad * (half - lost.to(grad.dtype)), 0) if need_x else None,
+        ctx.undo_broadcast(grad * (half - won.to(grad.dtype)), 1) if need_y else None,
     )
 
 

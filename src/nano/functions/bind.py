@@ -14,6 +14,7 @@ import numpy as np
 
 from ..autograd import engine
 from ..autograd.views import write_in_place
+from ..errors import ShapeError, TypeMismatchError
 from ..tensor import Tensor
 from . import (
     along,
@@ -37,7 +38,7 @@ from . import (
     statistics,
     unary,
 )
-from .operands import is_number
+from .operands import fitting, is_number
 
 __all__: list[str] = []
 
@@ -65,7 +66,7 @@ METHODS: dict[Any, str] = {
     indexing: "masked_select nonzero take",
     along: """gather index_add index_copy index_fill index_select scatter scatter_add
         take_along_dim""",
-    joining: "chunk split tensor_split unbind",
+    joining: "chunk tensor_split unbind",
     selection: """argsort clamp clamp_max clamp_min clip cumsum masked_fill msort sort topk
         unique""",
 }
@@ -127,9 +128,33 @@ def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     return method
 
 
+def _as_operand(other: Any) -> Any:
+    """An array as the Tensor over its memory; anything else as it is."""
+    return conversion.as_tensor(other) if isinstance(other, np.ndarray) else other
+
+
 def _matmul(self: Tensor, other: Any) -> Any:
     """``self @ other``."""
+    if not isinstance(other, Tensor):
+        other = _as_operand(other)
     return matmul.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+
+
+def _reflected_matmul(self: Tensor, other: Any) -> Any:
+    """``other @ self``."""
+    other = _as_operand(other)
+    return matmul.matmul(other, self) if isinstance(other, Tensor) else NotImplemented
+
+
+def _invert(self: Tensor) -> Tensor:
+    """``~self``; a TypeError for floating point, as Python has it."""
+    if self._data.dtype.kind in "fV":
+        raise TypeMismatchError(
+            "~",
+            f"only booleans and integers have bits to turn, got {self.dtype}.",
+            hint="To invert a condition, compare first: ~(x > 0).",
+        )
+    return comparison.bitwise_not(self)
 
 
 def _bind_operators() -> None:
@@ -147,7 +172,7 @@ def _bind_operators() -> None:
     ):
         setattr(Tensor, f"__{name}__", _operator(function, kernel, kinds))
         setattr(Tensor, f"__r{name}__", _reflected(function))
-        setattr(Tensor, f"__i{name}__", _in_place(f"{name}_", function))
+        setattr(Tensor, f"__i{name}__", _in_place_operator(f"{name}_", function))
     for name, function, kernel in (
         ("eq", comparison.eq, comparison.Equal),
         ("ne", comparison.ne, comparison.NotEqual),
@@ -162,10 +187,11 @@ def _bind_operators() -> None:
         ("neg", unary.neg),
         ("pos", unary.positive),
         ("abs", unary.abs),
-        ("invert", comparison.bitwise_not),
+        ("invert", _invert),
     ):
         setattr(Tensor, f"__{name}__", function)
     Tensor.__matmul__ = _matmul  # type: ignore[attr-defined]
+    Tensor.__rmatmul__ = _reflected_matmul  # type: ignore[attr-defined]
 
 
 # In-place forms -------------------------------------------------------------------------
@@ -190,11 +216,26 @@ def _in_place(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def _in_place_operator(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``self op= other``: as :func:`_in_place`, and ``other`` may be an array."""
+    compute = _Compute(function)
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        if not isinstance(other, Tensor):
+            other = _as_operand(other)
+        return write_in_place(name, self, compute, self, other)  # type: ignore[arg-type]
+
+    method.__name__ = name
+    return method
+
+
 #: Functions that have an in-place form, ``add_``, which returns the tensor.
 IN_PLACE: dict[Any, str] = {
     unary: "abs cos exp expm1 log log1p neg reciprocal relu rsqrt sigmoid sin sqrt square tanh",
     rounding: "ceil floor round sign",
-    binary: "add div floor_divide fmod mul multiply pow remainder sub subtract",
+    binary: "add div divide floor_divide fmod mul multiply pow remainder sub subtract true_divide",
+    comparison: """bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and
+        logical_not logical_or logical_xor lt ne""",
     along: "index_add index_copy index_fill scatter scatter_add",
     rearrange: "tril triu",
     selection: "clamp clamp_max clamp_min clip cumsum masked_fill",
@@ -209,7 +250,13 @@ def _bind_in_place() -> None:
 
 def _fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``; returns the tensor."""
-    return write_in_place("fill_", self, conversion.Fill, self, value=float_or_int(value))
+    if isinstance(value, Tensor):
+        if value._data.ndim:
+            raise ShapeError("fill_", f"value must be a number or 0-d, got shape {value.shape}.")
+        if value.requires_grad:
+            return write_in_place("fill_", self, conversion.CopyFrom, self, value)
+    number = fitting("fill_", float_or_int(value), self.dtype)
+    return write_in_place("fill_", self, conversion.Fill, self, value=number)
 
 
 def _zero_(self: Tensor) -> Tensor:
@@ -227,6 +274,11 @@ def _copy_(self: Tensor, source: Any) -> Tensor:
 def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """The tensor where ``condition`` is True, else ``other``; see :func:`nano.where`."""
     return selection.where(condition, self, other)
+
+
+def _split(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """The tensor cut along ``dim``; see :func:`nano.split`."""
+    return joining.split(self, split_size, dim)
 
 
 def float_or_int(value: Any) -> Any:
@@ -257,6 +309,7 @@ _bind_methods()
 _bind_operators()
 _bind_in_place()
 Tensor.where = _where  # type: ignore[attr-defined]
+Tensor.split = _split  # type: ignore[attr-defined]
 Tensor.__getitem__ = indexing.getitem  # type: ignore[attr-defined]
 Tensor.__setitem__ = indexing.setitem  # type: ignore[attr-defined]
 Tensor.T = property(movement.reversed_dims)  # type: ignore[attr-defined]

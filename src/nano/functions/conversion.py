@@ -12,11 +12,22 @@ from ..autograd.derivatives import sum_to_shape
 from ..autograd.function import Function
 from ..devices import device
 from ..dtypes import dtype, from_numpy_dtype, get_default_dtype, to_dtype
-from ..errors import InputError, ShapeError, TypeMismatchError
+from ..errors import DtypeError, InputError, ShapeError, TypeMismatchError
 from ..tensor import Tensor, wrap
-from .operands import check_tensor
+from .operands import check_tensor, fitting
 
-__all__ = ["as_tensor", "clone", "contiguous", "from_numpy", "is_tensor", "tensor", "to", "type_as"]
+__all__ = [
+    "as_tensor",
+    "clone",
+    "contiguous",
+    "from_numpy",
+    "is_floating_point",
+    "is_tensor",
+    "numel",
+    "tensor",
+    "to",
+    "type_as",
+]
 
 
 def tensor(
@@ -95,6 +106,9 @@ def _as_array(owner: str, data: Any, d: Any, where: Any) -> NDArray:
         array = _native(np.asarray(data))
     else:
         array = _from_python(owner, data)
+        if wanted is not None and array.size and array.dtype.kind in "iuf":
+            fitting(owner, array.min().item(), wanted)
+            fitting(owner, array.max().item(), wanted)
         if wanted is None and array.dtype == np.float64 and not _first_is(data, np.float64):
             wanted = get_default_dtype()
     if wanted is not None and array.dtype != wanted.numpy:
@@ -108,19 +122,44 @@ def _from_python(owner: str, data: Any) -> NDArray:
         data = _without_tensors(data)
     try:
         array = np.asarray(data)
-    except ValueError as error:
+    except ValueError:
         raise InputError(
-            owner, f"nested sequences must all have the same length ({error})."
-        ) from None
-    if array.dtype == object or array.dtype.kind not in "biufV":
-        raise TypeMismatchError(
             owner,
-            f"elements must be numbers, got {type(data).__name__} of {array.dtype}.",
-            facts=repr(data)[:60],
-        )
+            "nested sequences of one level must all have the same length.",
+            facts=repr(data)[:80],
+        ) from None
+    if array.dtype == object or array.dtype == np.uint64 or array.dtype.kind not in "biufV":
+        raise _no_numbers(owner, data)
     if array.size == 0 and not isinstance(data, np.ndarray):
         array = array.astype(np.float64)
     return _native(array)
+
+
+def _no_numbers(owner: str, data: Any) -> Exception:
+    """The error for data of which no tensor can be made; PyTorch has several types of it."""
+    facts = repr(data)[:60]
+    first = data
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if isinstance(first, int):
+        if np.asarray(data).dtype.kind in "uO" and not _holds_more_than_integers(data):
+            return InputError(owner, "an integer does not fit into int64.", facts=facts)
+    elif isinstance(first, str) and first is not data:
+        return InputError(owner, "elements must be numbers, got strings.", facts=facts)
+    elif not isinstance(first, (str, bytes, float, complex)):
+        return DtypeError(
+            owner, f"elements must be numbers, got {type(first).__name__}.", facts=facts
+        )
+    return TypeMismatchError(
+        owner, f"elements must be numbers, got {np.asarray(data).dtype}.", facts=facts
+    )
+
+
+def _holds_more_than_integers(data: Any) -> bool:
+    """Whether some element of nested sequences is no integer."""
+    if isinstance(data, (list, tuple)):
+        return any(_holds_more_than_integers(x) for x in data)
+    return not isinstance(data, (int, np.integer))
 
 
 def _first_is(data: Any, kind: type) -> bool:
@@ -139,6 +178,20 @@ def _without_tensors(data: Any) -> Any:
 def _cast(array: NDArray, d: dtype) -> NDArray:
     """As in PyTorch: to an integer, the fraction is cut; out of range, any value may result."""
     return array.astype(d.numpy)
+
+
+def numel(input: Tensor) -> int:
+    """The number of elements.
+
+    >>> nano.numel(nano.zeros(2, 3))
+    6
+    """
+    return check_tensor("numel", input)._data.size
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the dtype of ``input`` is a floating-point one."""
+    return check_tensor("is_floating_point", input).is_floating_point()
 
 
 def is_tensor(obj: Any) -> bool:
@@ -275,7 +328,7 @@ class Fill(Function):
 
     @staticmethod
     def forward(ctx, x, *, value):
-        return np.full_like(x, value)
+        return np.full_like(x, np.asarray(value).astype(x.dtype))
 
     @staticmethod
     def backward(ctx, grad_output):

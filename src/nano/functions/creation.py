@@ -15,7 +15,7 @@ from ..dtypes import get_default_dtype, int64, to_dtype
 from ..errors import ShapeError, TypeMismatchError
 from ..tensor import Tensor, wrap
 from .conversion import tensor
-from .operands import as_shape, check_tensor, is_number
+from .operands import as_one, as_shape, check_tensor, fitting, is_number
 
 __all__ = [
     "arange",
@@ -61,44 +61,66 @@ def finish(array: NDArray, requires_grad: bool) -> Tensor:
     return t
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor of zeros.
 
     Args:
-        size: the shape, as integers or as one sequence.
+        sizes, size: the shape, as integers, as one sequence or by name.
         dtype: the default dtype if None.
         device: only ``"cpu"``.
         requires_grad: record operations on it.
 
     Raises:
+        TypeError: if there is no size, or one is no integer.
         RuntimeError: if a size is negative.
 
     >>> nano.zeros(2, 3)
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
+    shape = checked_shape("zeros", as_one("zeros", "size", sizes, size))
     d = checked_dtype(dtype, device)
-    return finish(np.zeros(checked_shape("zeros", size), d.numpy), requires_grad)
+    return finish(np.zeros(shape, d.numpy), requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor of ones; arguments as for :func:`zeros`.
 
     >>> nano.ones(2, dtype=nano.int64)
     tensor([1, 1])
     """
+    shape = checked_shape("ones", as_one("ones", "size", sizes, size))
     d = checked_dtype(dtype, device)
-    return finish(np.ones(checked_shape("ones", size), d.numpy), requires_grad)
+    return finish(np.ones(shape, d.numpy), requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor whose elements are whatever the memory held; arguments as for :func:`zeros`.
 
     >>> nano.empty(2, 3).shape
     (2, 3)
     """
+    shape = checked_shape("empty", as_one("empty", "size", sizes, size))
     d = checked_dtype(dtype, device)
-    return finish(np.empty(checked_shape("empty", size), d.numpy), requires_grad)
+    return finish(np.empty(shape, d.numpy), requires_grad)
 
 
 def full(
@@ -124,10 +146,11 @@ def full(
     if dtype is None and not isinstance(value, float):
         dtype = type(value)
     d = checked_dtype(dtype, device)
-    return finish(_filled(checked_shape("full", (size,)), value, d), requires_grad)
+    return finish(_filled("full", checked_shape("full", (size,)), value, d), requires_grad)
 
 
-def _filled(shape: tuple[int, ...], value: Any, d: dtype_class) -> NDArray:
+def _filled(owner: str, shape: tuple[int, ...], value: Any, d: dtype_class) -> NDArray:
+    fitting(owner, value, d)
     array = np.empty(shape, d.numpy)
     array[...] = np.asarray(value).astype(d.numpy)
     return array
@@ -302,7 +325,8 @@ def full_like(
     tensor([3., 3.])
     """
     shape, d = like("full_like", input, dtype, device)
-    return finish(_filled(shape, _number("full_like", "fill_value", fill_value), d), requires_grad)
+    value = _number("full_like", "fill_value", fill_value)
+    return finish(_filled("full_like", shape, value, d), requires_grad)
 
 
 def _new_zeros(self: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Tensor:

@@ -19,7 +19,7 @@ from ..errors import DtypeError, InputError, ShapeError, TypeMismatchError
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
 from .creation import checked_dtype, checked_shape, finish, like
-from .operands import check_tensor, require_floating
+from .operands import as_one, check_tensor, require_floating
 
 __all__ = [
     "gaussian",
@@ -92,7 +92,8 @@ def _check_std(owner: str, std: Any) -> None:
 
 
 def rand(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
@@ -101,7 +102,7 @@ def rand(
     """Numbers drawn uniformly from [0, 1).
 
     Args:
-        size: the shape, as integers or as one sequence.
+        sizes, size: the shape, as integers, as one sequence or by name.
         generator: draws the numbers; by default the one that ``manual_seed`` sets.
         dtype: floating point; the default dtype if None.
         device: only ``"cpu"``.
@@ -114,12 +115,13 @@ def rand(
     (2, 3)
     """
     d = checked_dtype(dtype, device)
-    shape = checked_shape("rand", size)
+    shape = checked_shape("rand", as_one("rand", "size", sizes, size))
     return finish(_draw_uniform("rand", shape, d, generator), requires_grad)
 
 
 def randn(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
@@ -131,7 +133,7 @@ def randn(
     True
     """
     d = checked_dtype(dtype, device)
-    shape = checked_shape("randn", size)
+    shape = checked_shape("randn", as_one("randn", "size", sizes, size))
     return finish(_draw_normal("randn", shape, d, generator), requires_grad)
 
 

@@ -20,7 +20,7 @@ from ..backends import kernels
 from ..errors import DtypeError, IndexingError, InputError, ShapeError, TypeMismatchError
 from ..tensor import Tensor, wrap
 from .movement import Reshape
-from .operands import as_tensor_like, check_tensor, is_number
+from .operands import as_tensor_like, check_tensor, fitting, is_number
 from .parts import Slice
 
 __all__ = ["masked_select", "nonzero", "take"]
@@ -174,7 +174,7 @@ def _as_item(item: Any) -> Any:
         data = item._data
     elif isinstance(item, (np.ndarray, np.generic)):
         data = np.asarray(item)
-    elif isinstance(item, (list, range)):
+    elif isinstance(item, (list, tuple, range)):
         data = _from_list(item)
     elif hasattr(item, "__index__"):
         return item.__index__()
@@ -337,6 +337,8 @@ def _write(input: Tensor, basic: Any, slots: Any, indices: list[Any], value: Any
     target = input._data[basic]
     check_writeable("index assignment", target)
     new = value._data if isinstance(value, Tensor) else value
+    if type(new) is int and new < 0 and target.dtype.kind == "u":
+        new = fitting("index assignment", new, input.dtype) % (np.iinfo(target.dtype).max + 1)
     try:
         if indices:
             arrays = tuple([i._data if isinstance(i, Tensor) else i for i in indices])

@@ -1,6 +1,7 @@
 """Losses of numbers: how far outputs are from their targets. Those of classes have their own file.
 
-All take ``reduction``: ``"mean"``, ``"sum"``, or ``"none"`` for one loss an element.
+All take ``reduction``: ``"mean"``, ``"sum"``, or ``"none"`` for one loss an element. What follows
+``weight`` is given by name: PyTorch has two deprecated arguments in between, which nano has not.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _distance(
     return function.apply(input, target, reduction=reduction)
 
 
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """Mean squared error: (input - target)^2, averaged over all elements.
 
     Args:
@@ -121,7 +122,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return _distance(MseLoss, "mse_loss", input, target, reduction)
 
 
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """Mean absolute error: abs(input - target), averaged over all elements.
 
     Args and errors: as of :func:`mse_loss`.
@@ -217,7 +218,7 @@ def _check_same_size(owner: str, input: Tensor, target: Tensor, **weights: Any) 
 
 
 def binary_cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
     """-weight (target log(input) + (1 - target) log(1 - input)).
 
@@ -264,6 +265,7 @@ def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
+    *,
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:

@@ -225,7 +225,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     rows = input.reshape(int(np.prod(x.shape[:-1])), k)
     columns = other.reshape(int(np.prod(y.shape[:-1])), k)
     product = MatMul.apply(rows, columns, transpose_y=True)
-    return product.reshape(*x.shape[:-1], *y.shape[:-1])
+    return product.reshape((*x.shape[:-1], *y.shape[:-1]))
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from ..autograd.function import Function
 from ..dtypes import to_numpy_dtype
 from ..errors import ShapeError
 from ..tensor import Tensor
-from .operands import as_dims, as_shape, check_tensor, normal_dim
+from .operands import as_dims, as_one, as_shape, check_tensor, normal_dim
 
 __all__ = [
     "adjoint",
@@ -103,12 +103,12 @@ class Permute(Function):
         return Permute.apply(grad_output, dims=tuple(inverse))
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """``input`` with its dimensions in the order ``dims``; a view.
 
     Args:
         input: any tensor.
-        dims: every dimension once, as one tuple or, for the method, as integers.
+        order, dims: every dimension once, as integers, as one tuple or by name.
 
     Raises:
         RuntimeError: if a dimension is missing or named twice.
@@ -117,7 +117,9 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     >>> nano.permute(nano.zeros(2, 3, 5), (2, 0, -2)).shape
     (5, 2, 3)
     """
-    order = as_shape("permute", dims)
+    if dims is not None:
+        order = as_one("permute", "dims", order, dims)
+    order = as_shape("permute", order)
     ndim = check_tensor("permute", input)._data.ndim
     if len(order) != ndim:
         raise ShapeError(
@@ -240,22 +242,25 @@ class ViewAs(Reshape):
         return Reshape.apply(grad_output, shape=ctx.shape)
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The elements in row-major order under another shape; a view if possible, else a copy.
 
     Args:
         input: any tensor.
-        shape: as one tuple or, for the method, as integers. One size may be -1: it
+        sizes, shape: as integers, as one tuple or by name. One size may be -1: it
             follows from the others.
 
     Raises:
+        TypeError: if there is no shape.
         RuntimeError: if the number of elements does not fit.
 
     >>> nano.reshape(nano.tensor([1, 2, 3, 4]), (2, -1))
     tensor([[1, 2],
             [3, 4]])
     """
-    return _reshape("reshape", Reshape, input, as_shape("reshape", shape))
+    if shape is not None or not sizes:
+        sizes = as_one("reshape", "shape", sizes, shape)
+    return _reshape("reshape", Reshape, input, as_shape("reshape", sizes))
 
 
 def _reshape(owner: str, function: type[Reshape], input: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -286,13 +291,14 @@ class ViewDtype(Function):
         return x.view(dtype)
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
     """The elements under another shape, never copied.
 
     Args:
         input: any tensor.
-        shape: as integers or one tuple; one size may be -1. Or a dtype: the same bytes
-            are then read as that dtype.
+        shape, size: as integers, as one tuple or by name; one size may be -1. Or a dtype:
+            the same bytes are then read as that dtype.
+        dtype: such a dtype, by name.
 
     Raises:
         RuntimeError: if the number of elements does not fit, or a copy would be needed.
@@ -301,6 +307,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     tensor([[1., 0.],
             [0., 0.]])
     """
+    if size is not None or dtype is not None or not shape:
+        shape = as_one("view", "size", shape, dtype if size is None else size)
     if len(shape) == 1 and isinstance(shape[0], (dtypes.dtype, np.dtype)):
         try:
             return ViewDtype.apply(input, dtype=to_numpy_dtype(shape[0]))
@@ -416,12 +424,13 @@ class Expand(Function):
         return sum_to_shape(grad_output, ctx.shape)
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """``input`` with dimensions of size 1 repeated to ``sizes``; a view, nothing is copied.
 
     Args:
         input: any tensor.
-        sizes: as integers or one tuple. -1 keeps a size; new dimensions come in front.
+        sizes, size: as integers, as one tuple or by name. -1 keeps a size; new dimensions
+            come in front.
 
     Raises:
         RuntimeError: if a size is neither 1 nor the one wanted.
@@ -430,6 +439,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     tensor([[1, 1, 1],
             [2, 2, 2]])
     """
+    if size is not None or not sizes:
+        sizes = as_one("expand", "size", sizes, size)
     return _expand("expand", input, as_shape("expand", sizes))
 
 
@@ -457,6 +468,7 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
     return _expand("expand_as", input, other.shape)
 
 
-def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
+def broadcast_to(input: Tensor, *shape: Any, size: Any = None) -> Tensor:
     """``input`` broadcast to ``shape``; the same as :func:`expand`."""
-    return _expand("broadcast_to", input, as_shape("broadcast_to", shape))
+    sizes = as_one("broadcast_to", "size", shape, size)
+    return _expand("broadcast_to", input, as_shape("broadcast_to", sizes))

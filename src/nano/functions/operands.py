@@ -14,7 +14,7 @@ import numpy as np
 
 from ..autograd.function import Function
 from ..dtypes import combine_dtypes, dtype, get_default_dtype
-from ..errors import DimensionError, DtypeError, InputError, ShapeError, TypeMismatchError
+from ..errors import DimensionError, DtypeError, NumberRangeError, ShapeError, TypeMismatchError
 from ..tensor import Tensor, wrap
 
 __all__ = [
@@ -67,9 +67,8 @@ def result_type(*operands: Any) -> dtype:
 
 
 def _python(x: Any) -> Any:
-    if isinstance(x, _NUMBERS):
-        return x
-    return x.item() if is_number(x) else x
+    # NumPy's float64 is a float too, but stands for a number, not for a dtype.
+    return x.item() if isinstance(x, np.generic) else x
 
 
 def apply_binary(
@@ -80,7 +79,7 @@ def apply_binary(
     Args:
         function: the operator.
         name: as the user knows it, for messages.
-        a, b: Tensors or Python numbers, at least one of them a Tensor.
+        a, b: Tensors or Python numbers.
         divides: whether integers become floating point.
     """
     try:
@@ -91,7 +90,7 @@ def apply_binary(
                     return function.apply(a, b)
             elif da.kind == "f" and type(b) in _PLAIN:
                 return function.apply(a, float(b))
-        elif type(a) in _PLAIN and b._data.dtype.kind == "f":
+        elif type(a) in _PLAIN and isinstance(b, Tensor) and b._data.dtype.kind == "f":
             return function.apply(float(a), b)
         return _apply_promoted(function, name, a, b, divides)
     except ValueError as error:
@@ -124,7 +123,9 @@ def as_tensor_like(x: Any, d: dtype) -> Tensor:
         return x if x._data.dtype == d.numpy else x.to(d)
     x = _python(x)
     if isinstance(x, int) and d.numpy.kind in "iu":
-        # Integers wrap around, as they do in the operators themselves.
+        # Integers of 64 bits wrap around, as they do in the operators themselves.
+        if not -(2**63) <= x < 2**64:
+            raise NumberRangeError("operand", f"the integer {x} does not fit into 64 bits.")
         return wrap(np.asarray(x & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(d.numpy))
     return wrap(np.asarray(x, np.float64 if isinstance(x, int) else None).astype(d.numpy))
 
@@ -162,6 +163,8 @@ def normal_dim(owner: str, dim: Any, ndim: int) -> int:
         TypeError: if it is no integer.
     """
     try:
+        if dim is True or dim is False:
+            raise TypeError
         d = operator.index(dim)
     except TypeError:
         raise TypeMismatchError(
@@ -185,7 +188,7 @@ def as_dims(owner: str, dim: Any, ndim: int) -> tuple[int, ...] | None:
     """
     if dim is None:
         return None
-    if not isinstance(dim, Iterable):
+    if not isinstance(dim, Iterable) or getattr(dim, "ndim", 1) == 0:
         return (normal_dim(owner, dim, ndim),)
     dims = tuple(normal_dim(owner, d, ndim) for d in dim)
     if len(set(dims)) != len(dims):
@@ -207,10 +210,44 @@ def as_shape(owner: str, size: Sequence[Any]) -> tuple[int, ...]:
         raise TypeMismatchError(owner, f"sizes must be integers, got {tuple(size)!r}.") from None
 
 
+def as_one(owner: str, name: str, given: tuple[Any, ...], named: Any) -> tuple[Any, ...]:
+    """What :func:`as_shape` takes, from integers ``given`` one by one or all of them by name.
+
+    Raises:
+        TypeError: if both are there, or neither.
+    """
+    if named is None and not given:
+        raise TypeMismatchError(owner, f"the argument {name} is missing.")
+    if named is not None and given:
+        raise TypeMismatchError(owner, f"{name} is given twice: {given} and {named!r}.")
+    return given if named is None else (named,)
+
+
+def fitting(owner: str, value: Any, d: dtype) -> Any:
+    """The number ``value``, if an integer dtype ``d`` can hold it.
+
+    Raises:
+        RuntimeError: if it is out of range, infinite or NaN. As in PyTorch, a negative
+            number may wrap around in an unsigned dtype.
+    """
+    if d.numpy.kind in "iu":
+        limits = np.iinfo(d.numpy)
+        lowest = limits.min or -limits.max
+        if not lowest <= value <= limits.max:
+            raise DtypeError(
+                owner,
+                f"{value} cannot be converted to {d} without overflow.",
+                hint=f"{d} holds {limits.min} to {limits.max}.",
+            )
+    return value
+
+
 def read_alias(owner: str, name: str, value: Any, alias: str, other: Any, default: Any) -> Any:
     """The value of an argument that has two names (``dim`` and ``axis``)."""
     if other is None:
         return value
     if value is not default and value != default:
-        raise InputError(owner, f"{name} and {alias} are the same argument: give one of them.")
+        raise TypeMismatchError(
+            owner, f"{name} and {alias} are the same argument: give one of them."
+        )
     return other

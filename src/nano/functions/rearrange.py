@@ -12,7 +12,7 @@ from ..backends import kernels
 from ..errors import ShapeError
 from ..tensor import Tensor
 from .movement import reshape
-from .operands import as_dims, as_shape, check_tensor, normal_dim
+from .operands import as_dims, as_one, as_shape, check_tensor, normal_dim
 
 __all__ = ["flip", "fliplr", "flipud", "pad", "repeat", "roll", "tile", "tril", "triu"]
 
@@ -220,8 +220,12 @@ class Flip(Function):
         return Flip.apply(grad_output, dims=ctx.dims)
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """``input`` read backwards along ``dims``; a copy.
+def flip(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
+    """``input`` read backwards along some dimensions; a copy.
+
+    Args:
+        input: any tensor.
+        order, dims: the dimensions, as integers, as one tuple or by name.
 
     Raises:
         IndexError: if there is no such dimension.
@@ -232,7 +236,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
             [4, 3]])
     """
     ndim = check_tensor("flip", input)._data.ndim
-    order = as_dims("flip", as_shape("flip", dims), ndim)
+    order = as_dims("flip", as_shape("flip", as_one("flip", "dims", order, dims)), ndim)
     return Flip.apply(input, dims=order if ndim else ())
 
 

@@ -14,7 +14,14 @@ from ..errors import DtypeError, ShapeError, TypeMismatchError
 from ..tensor import Tensor, wrap
 from .along import AddAlongDim
 from .indexing import nonzero
-from .operands import as_tensor_like, check_tensor, is_number, normal_dim, result_type
+from .operands import (
+    as_tensor_like,
+    check_tensor,
+    fitting,
+    is_number,
+    normal_dim,
+    result_type,
+)
 from .rearrange import Flip
 
 __all__ = [
@@ -131,6 +138,12 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         value._data if isinstance(value, Tensor) else value
     ):
         raise DtypeError("masked_fill", f"{value} cannot be converted to {input.dtype}.")
+    if not isinstance(value, Tensor):
+        if not is_number(value):
+            raise TypeMismatchError(
+                "masked_fill", f"value must be a number, got {type(value).__name__}."
+            )
+        fitting("masked_fill", value, input.dtype)
     try:
         return Where.apply(mask, as_tensor_like(value, input.dtype), input)
     except ValueError:

@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd.function import Function
 from ..backends import kernels
 from ..dtypes import to_dtype
-from ..errors import DtypeError, InputError, ShapeError
+from ..errors import DtypeError, ShapeError, TypeMismatchError
 from ..tensor import Tensor
 from .extremes import AMax, AMin
 from .operands import floating
@@ -86,7 +86,9 @@ def _spread_of(
         )
     if unbiased is not None:
         if correction is not None:
-            raise InputError(owner, "unbiased and correction say the same: give one of them.")
+            raise TypeMismatchError(
+                owner, "unbiased and correction say the same: give one of them."
+            )
         correction = 1 if unbiased else 0
     correction = 1.0 if correction is None else float(correction)
     return function.apply(input, dim=dims, keepdim=keep, correction=correction)
@@ -142,27 +144,42 @@ def std(
     return _spread_of(Std, "std", input, dim, unbiased, correction, keepdim, axis, keepdims)
 
 
-def var_mean(input: Tensor, dim: Any = None, **options: Any) -> tuple[Tensor, Tensor]:
+def var_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
     """:func:`var` and :func:`mean`; options as for :func:`var`.
 
     >>> nano.var_mean(nano.tensor([1.0, 2.0, 3.0]))
     (tensor(1.), tensor(2.))
     """
-    return _with_mean(var, input, dim, options)
+    return _with_mean(var, input, dim, unbiased, keepdim, options)
 
 
-def std_mean(input: Tensor, dim: Any = None, **options: Any) -> tuple[Tensor, Tensor]:
+def std_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
     """:func:`std` and :func:`mean`; options as for :func:`var`.
 
     >>> nano.std_mean(nano.tensor([1.0, 3.0, 5.0]))
     (tensor(2.), tensor(3.))
     """
-    return _with_mean(std, input, dim, options)
+    return _with_mean(std, input, dim, unbiased, keepdim, options)
 
 
-def _with_mean(function: Any, input: Tensor, dim: Any, options: dict[str, Any]) -> Any:
-    shared = {k: v for k, v in options.items() if k in ("keepdim", "axis", "keepdims")}
-    return function(input, dim, **options), mean(input, dim, **shared)
+def _with_mean(
+    function: Any, input: Tensor, dim: Any, unbiased: Any, keepdim: bool, options: dict[str, Any]
+) -> Any:
+    spread = function(input, dim, unbiased, keepdim, **options)
+    shared = {k: v for k, v in options.items() if k in ("axis", "keepdims")}
+    return spread, mean(input, None if isinstance(dim, bool) else dim, keepdim, **shared)
 
 
 # Logarithms and norms -------------------------------------------------------------------

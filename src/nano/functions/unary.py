@@ -52,9 +52,9 @@ class Relu(Elementwise):
 
 
 class ReluBackward(Elementwise):
-    """g where y > 0, else 0; linear in g, constant in y."""
+    """g where y, relu's output, is not 0, else 0; linear in g, constant in y."""
 
-    formula = "where(y > 0, g, 0)"
+    formula = "where(y != 0, g, 0)"
 
     @staticmethod
     def forward(ctx, grad_output, y):
@@ -386,7 +386,9 @@ def abs(input: Tensor) -> Tensor:
     >>> nano.abs(nano.tensor([-3.0, 2.0]))
     tensor([3., 2.])
     """
-    return Abs.apply(check_tensor("abs", input))
+    if check_tensor("abs", input)._data.dtype.kind == "b":
+        raise DtypeError("abs", "booleans are not supported.")
+    return Abs.apply(input)
 
 
 class Neg(Elementwise):

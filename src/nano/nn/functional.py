@@ -21,7 +21,9 @@ from ..functions.operands import check_tensor, require_floating
 from ..functions.rearrange import pad
 from ..functions.softmax import log_softmax as _log_softmax
 from ..functions.softmax import softmax as _softmax
-from ..functions.unary import relu, sigmoid, tanh
+from ..functions.softmax import softmin as _softmin
+from ..functions.unary import relu as _relu
+from ..functions.unary import sigmoid, tanh
 from ..tensor import Tensor, wrap
 
 __all__ = [
@@ -42,8 +44,18 @@ __all__ = [
     "relu",
     "sigmoid",
     "softmax",
+    "softmin",
     "tanh",
 ]
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(input, 0), element by element; see :func:`nano.relu`.
+
+    >>> relu(nano.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    return input.relu_() if inplace else _relu(input)  # type: ignore[attr-defined]
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -64,6 +76,15 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Ten
     tensor([-0.6931, -0.6931])
     """
     return _log_softmax(input, implicit_dim("log_softmax", input, dim), dtype=dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """:func:`softmax` of ``-input``: the smallest gets the most.
+
+    >>> softmin(nano.tensor([0.0, 0.0]), dim=0)
+    tensor([0.5000, 0.5000])
+    """
+    return _softmin(input, implicit_dim("softmin", input, dim), dtype=dtype)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

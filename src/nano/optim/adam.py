@@ -32,6 +32,8 @@ class Adam(Optimizer):
         weight_decay: the factor of the L2 penalty, added to the gradient.
         amsgrad: divide by the largest v so far.
         maximize: go uphill.
+        foreach, capturable, fused: how PyTorch is to compute; nano has one way, and ignores them.
+        differentiable: only False.
         decoupled_weight_decay: take the decay from the weights as :class:`AdamW` does.
 
     Raises:
@@ -56,8 +58,13 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
+        self._refuse_differentiable(differentiable)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -133,6 +140,10 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -142,5 +153,6 @@ class AdamW(Adam):
             weight_decay,
             amsgrad,
             maximize=maximize,
+            differentiable=differentiable,
             decoupled_weight_decay=True,
         )

@@ -8,7 +8,14 @@ from copy import deepcopy
 from typing import Any
 
 from ..autograd.grad_mode import enable_grad
-from ..errors import InputError, StateDictError, TypeMismatchError
+from ..errors import (
+    ArgumentError,
+    InputError,
+    KeyMissingError,
+    ShapeError,
+    StateDictError,
+    TypeMismatchError,
+)
 from ..functions.conversion import as_tensor
 from ..tensor import Tensor
 
@@ -78,6 +85,8 @@ class Optimizer:
                 name, f"a parameter group must be a dict, got {type(param_group).__name__}."
             )
         group = {**self.defaults, **param_group}
+        if "params" not in group:
+            raise KeyMissingError(name, 'a parameter group must have the key "params".')
         params = group["params"]
         if isinstance(params, set):
             raise TypeMismatchError(
@@ -118,6 +127,14 @@ class Optimizer:
     def _check_options(self, group: dict[str, Any]) -> None:
         """Refuse options that make no sense; a subclass says which."""
 
+    def _refuse_differentiable(self, differentiable: bool) -> None:
+        if differentiable:
+            raise ArgumentError(
+                type(self).__name__,
+                "a step is not recorded: differentiable must be False.",
+                hint="Write the update with nano.autograd.grad(..., create_graph=True).",
+            )
+
     def _require(self, name: str, value: Any, fits: bool) -> None:
         if not fits:
             raise InputError(type(self).__name__, f"invalid {name}: {value}.")
@@ -149,8 +166,20 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            for p in group["params"]:
+                grad = p._grad
+                if grad is not None and grad._data.shape != p._data.shape:
+                    raise self._misfit(p)
+        for group in self.param_groups:
             self._step_group(group)
         return loss
+
+    def _misfit(self, p: Tensor) -> ShapeError:
+        return ShapeError(
+            type(self).__name__,
+            f"a parameter has shape {p.shape}, but its gradient {p.grad.shape}; nothing was moved.",  # type: ignore[union-attr]
+            hint="After giving a parameter other data, call zero_grad().",
+        )
 
     def _step_group(self, group: dict[str, Any]) -> None:
         """Move the parameters of one group."""
@@ -179,12 +208,20 @@ class Optimizer:
         """Go back to what :meth:`state_dict` gave. Tensors are copied.
 
         Raises:
+            TypeError, KeyError: if it is no state_dict of an optimizer.
             ValueError: if the groups or their sizes differ.
             RuntimeError: if a tensor of the state has not the shape of its parameter.
                 Nothing has been changed.
         """
-        saved = state_dict["param_groups"]
         name = type(self).__name__
+        if not isinstance(state_dict, Mapping):
+            raise TypeMismatchError(
+                name, f"expected a state_dict (a mapping), got {type(state_dict).__name__}."
+            )
+        for key in ("param_groups", "state"):
+            if key not in state_dict:
+                raise KeyMissingError(name, f"the state_dict of an optimizer has the key {key!r}.")
+        saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
             raise InputError(
                 name,

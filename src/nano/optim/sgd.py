@@ -32,6 +32,8 @@ class SGD(Optimizer):
         weight_decay: the factor of the L2 penalty.
         nesterov: look ahead by the momentum; needs momentum and no dampening.
         maximize: go uphill.
+        foreach, fused: how PyTorch is to compute; nano has one way, and ignores them.
+        differentiable: only False.
 
     Raises:
         ValueError: if an option makes no sense.
@@ -55,7 +57,11 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
+        self._refuse_differentiable(differentiable)
         defaults = {
             "lr": lr,
             "momentum": momentum,

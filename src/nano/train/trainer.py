@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import checkpoint
 from ..autograd import no_grad
-from ..errors import AnomalyError, CheckpointError
+from ..errors import AnomalyError, CheckpointError, InputError, ShapeError, TypeMismatchError
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
 from .callbacks import Callback
@@ -101,10 +101,13 @@ class Trainer:
         Ctrl-C (SIGINT) and SIGTERM are acted on after the current batch.
 
         Raises:
+            ValueError: if there is no data, or the number of epochs makes no sense.
+            TypeError: if a batch is no pair, or the loss no Tensor.
             RuntimeError: if the loss or a weight becomes NaN or infinite, or a checkpoint
                 cannot be written.
             KeyboardInterrupt: when stopped by a signal, after writing a checkpoint.
         """
+        self._check(epochs)
         self.epochs = epochs
         try:
             with Interrupts() as self._interrupts:
@@ -120,16 +123,31 @@ class Trainer:
             self._call("on_fit_end")
         return self.history
 
+    def _check(self, epochs: int) -> None:
+        if isinstance(epochs, bool) or not isinstance(epochs, int):
+            raise TypeMismatchError(
+                "Trainer.fit", f"epochs must be an integer, got {type(epochs).__name__}."
+            )
+        if epochs < 0:
+            raise InputError("Trainer.fit", f"epochs must not be negative, got {epochs}.")
+        for name in ("train_loader", "held_out_loader"):
+            loader = getattr(self, name)
+            if hasattr(loader, "__len__") and not len(loader):
+                raise _no_batches(name)
+
     def _run_epoch(self) -> None:
         started = time.perf_counter() - self._seconds
         self._call("on_epoch_start")
         self.model.train()
-        for inputs, targets in self._batches_to_do():
+        for batch in self._batches_to_do():
+            inputs, targets = _pair(batch)
             self._call("on_batch_start")
             self._train_batch(inputs, targets)
             self._seconds = time.perf_counter() - started
             self._call("on_batch_end")
             self._stop_if_asked()
+        if not self.batch:
+            raise _no_batches("train_loader")
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
         row |= {f"train_{name}": mean for name, mean in self.running.items()}
         if self.held_out_loader is not None:
@@ -142,7 +160,7 @@ class Trainer:
     def _train_batch(self, inputs: Tensor, targets: Tensor) -> None:
         outputs = self.model(inputs)
         loss = self.loss_fn(outputs, targets)
-        value = loss.item()
+        value = _number(loss)
         if not math.isfinite(value):
             raise AnomalyError(
                 "Trainer",
@@ -173,18 +191,25 @@ class Trainer:
         self._call("on_epoch_end")
 
     def evaluate(self, loader: Any) -> dict[str, float]:
-        """The mean loss and metrics over all samples of ``loader``, in evaluation mode."""
+        """The mean loss and metrics over all samples of ``loader``, in evaluation mode.
+
+        Raises:
+            ValueError: if there are none.
+        """
         means = _Means(self.metrics)
         was_training = self.model.training
         self.model.eval()
         try:
             with no_grad():
-                for inputs, targets in loader:
+                for batch in loader:
+                    inputs, targets = _pair(batch)
                     outputs = self.model(inputs)
-                    means.add(self.loss_fn(outputs, targets).item(), outputs, targets)
+                    means.add(_number(self.loss_fn(outputs, targets)), outputs, targets)
                     self._stop_if_asked()
         finally:
             self.model.train(was_training)
+        if not means.samples:
+            raise _no_batches("loader")
         return means.result()
 
     def _evaluate_held_out(self) -> dict[str, float]:
@@ -230,8 +255,14 @@ class Trainer:
         for generator, state in zip(generators, self._epoch_start, strict=True):
             generator.set_state(state)
         batches = iter(self.train_loader)
-        for _ in range(self.batch):
-            next(batches)
+        for done in range(self.batch):
+            if next(batches, None) is None:
+                raise CheckpointError(
+                    "Trainer",
+                    f"the checkpoint was written after batch {self.batch} of an epoch, but "
+                    f"train_loader has only {done}.",
+                    hint="Give the data and the batch size that the run was started with.",
+                )
         if self.batch:
             for generator, state in zip(generators, now, strict=True):
                 generator.set_state(state)
@@ -297,7 +328,8 @@ class Trainer:
         tensors, saved = checkpoint.load(path)
         generators = self._generators()
         names = [f"generator.{i}.now" for i in range(len(generators))]
-        if saved.get("format") != _FORMAT or any(name not in tensors for name in names):
+        stored_names = {k for k in tensors if k.startswith("generator.") and k.endswith(".now")}
+        if saved.get("format") != _FORMAT or stored_names != set(names):
             raise CheckpointError(
                 "Trainer.load",
                 f"{path} is no checkpoint of a training run like this one.",
@@ -305,7 +337,9 @@ class Trainer:
             )
         optimizer = checkpoint.unflatten(tensors, saved["optimizer"])
         stored, own = optimizer["param_groups"], self.optimizer.param_groups
-        if [len(g["params"]) for g in stored] != [len(g["params"]) for g in own]:
+        if [(len(g["params"]), set(g)) for g in stored] != [
+            (len(g["params"]), set(g)) for g in own
+        ]:
             raise CheckpointError("Trainer.load", f"{path} is of another optimizer or model.")
         weights = {k[6:]: t for k, t in tensors.items() if k.startswith("model.")}
         self.model.load_state_dict(weights)
@@ -321,6 +355,42 @@ class Trainer:
         self._means.sums, self._means.samples = saved["sums"], saved["samples"]
         self.history = saved["history"]
         self.best = None if saved["best"] is None else self.history[saved["best"]]
+
+
+def _pair(batch: Any) -> Any:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        what = f"{type(batch).__name__}"
+        if isinstance(batch, (tuple, list)):
+            what += f" of {len(batch)}"
+        raise TypeMismatchError(
+            "Trainer",
+            f"a batch must be a pair (inputs, targets), got a {what}.",
+            hint="Give the DataLoader a data set of pairs, or a collate_fn that makes them.",
+        )
+    return batch
+
+
+def _number(loss: Any) -> float:
+    if not isinstance(loss, Tensor):
+        raise TypeMismatchError(
+            "Trainer", f"loss_fn must return a Tensor, got {type(loss).__name__}."
+        )
+    if loss._data.size != 1:
+        raise ShapeError(
+            "Trainer",
+            f"loss_fn must return one number, got a Tensor of shape {loss.shape}.",
+            hint='Reduce it, with reduction="mean" or .mean().',
+        )
+    return loss.item()
+
+
+def _no_batches(loader: str) -> InputError:
+    return InputError(
+        "Trainer",
+        f"{loader} has no batches.",
+        hint="Is the data set empty, or with drop_last smaller than a batch? A generator can be "
+        "used up only once.",
+    )
 
 
 class _Means:

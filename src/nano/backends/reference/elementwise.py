@@ -37,7 +37,6 @@ _UFUNCS = {
     "multiply": np.multiply,
     "negative": np.negative,
     "not_equal": np.not_equal,
-    "power": np.power,
     "reciprocal": np.reciprocal,
     "rint": np.rint,
     "sign": np.sign,
@@ -62,6 +61,7 @@ class _Zeros(dict):
 
 
 _ZERO = _Zeros()
+_FLOAT = np.dtype(np.float64)
 
 
 def relu(x: NDArray) -> NDArray:
@@ -70,12 +70,21 @@ def relu(x: NDArray) -> NDArray:
 
 
 def relu_backward(grad_output: NDArray, y: NDArray) -> NDArray:
-    """The gradient where the output is positive, 0 elsewhere.
+    """The gradient where the output is positive (or NaN), 0 elsewhere.
 
     Written as a product, which NumPy does ten times faster than a choice; so a
     gradient that is infinite or NaN gives NaN also where the output is 0.
     """
-    return np.multiply(grad_output, np.greater(y, _ZERO[y.dtype]))
+    return np.multiply(grad_output, np.not_equal(y, _ZERO[y.dtype]))
+
+
+def power(x: NDArray, y: NDArray) -> NDArray:
+    """x^y; an integer to a negative power has its fraction cut off, which NumPy refuses."""
+    if getattr(x, "dtype", _FLOAT).kind != "i" or not np.any(np.less(y, 0)):
+        return np.power(x, y)
+    odd = np.where(np.bitwise_and(y, 1), x, 1)
+    inverse = np.where(np.abs(x) == 1, odd, 0)
+    return np.where(np.less(y, 0), inverse, np.power(x, np.maximum(y, 0))).astype(x.dtype)
 
 
 def sigmoid(x: NDArray) -> NDArray:
@@ -91,7 +100,7 @@ def clip(x: NDArray, low: NDArray | float | None, high: NDArray | float | None) 
     return np.minimum(x, high) if high is not None else x
 
 
-for _kernel in (relu, relu_backward, sigmoid, clip):
+for _kernel in (relu, relu_backward, power, sigmoid, clip):
     register(_kernel.__name__, _kernel)
 
 
