@@ -124,9 +124,7 @@ class BCELoss(_WeightedLoss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Both of one shape."""
-        return functions.binary_cross_entropy(
-            input, target, self.weight, reduction=self.reduction
-        )
+        return functions.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_WeightedLoss):
