@@ -293,11 +293,12 @@ def _run(cls: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any
     raw = result
     if type(result) is not np.ndarray:
         result = _as_array(ctx, result)
-    for a in arrays:
-        if a is result:
+    if not cls._built_in:
+        record = record and result.dtype.kind in "fV"
+        if any(a is result for a in arrays):
             result = result.view()
     t = wrap(result)
-    if record and (cls._built_in or result.dtype.kind in "fV") and not ctx._non_differentiable:
+    if record and not ctx._non_differentiable:
         t._requires_grad = True
         t._edge = (ctx, 0, result.shape)
         if ctx._saved:
@@ -360,28 +361,31 @@ def _pack(ctx: Function, inputs: Any, arrays: list[Any], results: Any, outputs: 
     pair (array, output number), any other array stays one: a constant.
     """
     packed: list[Any] = []
-    for item in ctx._saved:
-        if item is not None:
-            for x, a in zip(inputs, arrays):  # noqa: B905  (equally long, and in a hurry)
-                if a is item:
-                    if isinstance(x, Tensor) and x._storage is not None:
-                        version = x._storage.version
-                        x = _SavedInput(x, version) if version else x
-                    item = x
-                    break
-            else:
-                item = _pack_other(item, results, outputs)
-        packed.append(item)
+    count = len(arrays)
+    for i, item in enumerate(ctx._saved):
+        # Inputs are mostly saved in their order; else they are looked for.
+        if i < count and arrays[i] is item:
+            entry = inputs[i]
+        else:
+            entry = _role(item, inputs, arrays, results, outputs)
+        if isinstance(entry, Tensor):
+            storage = entry._storage
+            if storage is not None and storage.version:
+                entry = _SavedInput(entry, storage.version)
+        packed.append(entry)
     ctx._saved = packed
 
 
-def _pack_other(item: Any, results: Any, outputs: Any) -> Any:
-    """A saved output, constant array or number."""
+def _role(item: Any, inputs: Any, arrays: list[Any], results: Any, outputs: Any) -> Any:
+    """What a saved array, number or None is: an output, an input, or a constant."""
     for number, r in enumerate(results):
         if r is item:
             t = outputs[number]
             # An output without gradient does not refer to the node: no cycle.
             return (t._data, number) if t._requires_grad else t
+    for x, a in zip(inputs, arrays, strict=True):
+        if a is item:
+            return x
     return np.asarray(item) if isinstance(item, np.generic) else item
 
 
