@@ -274,3 +274,23 @@ def test_fill_with_a_tensor_carries_the_gradient():
     value = nano.tensor(2.0, requires_grad=True)
     nano.zeros(3).fill_(value).sum().backward()
     assert value.grad.item() == 3.0
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda m: m.ones(2)["a"],
+        lambda m: m.ones(2).__setitem__("a", 1),
+        lambda m: "a" in m.ones(2),
+        lambda m: None in m.ones(2),
+        lambda m: m.ones(1, requires_grad=True).backward([1.0]),
+        lambda m: m.ones(2).fill_("a"),
+        lambda m: m.ones(2, dtype=m.int32).masked_fill(m.tensor(True), 2**70),
+        lambda m: m.ones(2, dtype=m.int32).fill_(2**70),
+    ],
+)
+def test_errors_are_of_pytorchs_types(run):
+    with pytest.raises(Exception) as theirs:
+        run(torch)
+    with pytest.raises(theirs.type, match=r"^\["):
+        run(nano)

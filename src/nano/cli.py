@@ -159,30 +159,7 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
     from .train import Progress
 
     recipe = RECIPES[arguments.recipe]
-    if arguments.data and not recipe.takes_folder:
-        parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
-    if arguments.resume and arguments.out:
-        parser.error("--out and --resume: a resumed run stays in its folder; give one of them")
-    setup = {
-        "recipe": recipe.name,
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "lr": recipe.lr,
-        "seed": recipe.seed,
-        "data": None,
-    }
-    if arguments.resume:
-        out = Path(arguments.resume)
-        setup |= _setup_of(out, recipe.name, arguments, parser)
-        with _alone_in(out):
-            pass  # before the data are loaded and anything is said
-    else:
-        out = Path(arguments.out or Path("runs") / recipe.name)
-    given = {k: getattr(arguments, k) for k in ("epochs", "batch_size", "lr", "seed", "data")}
-    setup |= {k: v for k, v in given.items() if v is not None}
-    if arguments.data:
-        setup["data"] = str(Path(arguments.data).resolve())
-
+    out, setup = _plan(arguments, parser, recipe)
     console = Console()
     train_data, held_out_data = (recipe.load(setup["data"], train) for train in (True, False))
     trainer = recipe.trainer(
@@ -227,6 +204,36 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
         finally:
             _draw(trainer, out, recipe.title)
     _report_training(console, trainer, recipe, held_out_data, out, time.perf_counter() - started)
+
+
+def _plan(
+    arguments: argparse.Namespace, parser: _Parser, recipe: Any
+) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run, and how it is set up: by its recipe, its past and the command line."""
+    if arguments.data and not recipe.takes_folder:
+        parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
+    if arguments.resume and arguments.out:
+        parser.error("--out and --resume: a resumed run stays in its folder; give one of them")
+    setup = {
+        "recipe": recipe.name,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "lr": recipe.lr,
+        "seed": recipe.seed,
+        "data": None,
+    }
+    if arguments.resume:
+        out = Path(arguments.resume)
+        setup |= _setup_of(out, recipe.name, arguments, parser)
+        with _alone_in(out):
+            pass  # before the data are loaded and anything is said
+    else:
+        out = Path(arguments.out or Path("runs") / recipe.name)
+    given = {k: getattr(arguments, k) for k in ("epochs", "batch_size", "lr", "seed", "data")}
+    setup |= {k: v for k, v in given.items() if v is not None}
+    if arguments.data:
+        setup["data"] = str(Path(arguments.data).resolve())
+    return out, setup
 
 
 def _to_resume(recipe: Any, out: Path) -> str:

@@ -17,6 +17,7 @@ from . import dtypes
 from .devices import device
 from .errors import (
     AmbiguousError,
+    ArgumentError,
     DimensionError,
     GradientError,
     InputError,
@@ -452,6 +453,10 @@ class Tensor:
         return iter([self[i] for i in range(len(self))])
 
     def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Tensor, bool, int, float, np.generic)):
+            raise ArgumentError(
+                "contains", f"expected a Tensor or a number, got {type(element).__name__}."
+            )
         return bool((self._data == getattr(element, "_data", element)).any())
 
     def __bool__(self) -> bool:

@@ -38,7 +38,7 @@ from . import (
     statistics,
     unary,
 )
-from .operands import fitting, is_number
+from .operands import check_tensor, fitting, is_number
 
 __all__: list[str] = []
 
@@ -255,6 +255,8 @@ def _fill_(self: Tensor, value: Any) -> Tensor:
             raise ShapeError("fill_", f"value must be a number or 0-d, got shape {value.shape}.")
         if value.requires_grad:
             return write_in_place("fill_", self, conversion.CopyFrom, self, value)
+    elif not is_number(value):
+        raise TypeMismatchError("fill_", f"value must be a number, got {type(value).__name__}.")
     number = fitting("fill_", float_or_int(value), self.dtype)
     return write_in_place("fill_", self, conversion.Fill, self, value=number)
 
@@ -302,6 +304,8 @@ def _backward(
     >>> w.grad
     tensor([2., 4.])
     """
+    if gradient is not None:
+        check_tensor("backward", gradient, "gradient")
     engine.backward(self, gradient, retain_graph, create_graph, inputs)
 
 

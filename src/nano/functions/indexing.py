@@ -179,7 +179,8 @@ def _as_item(item: Any) -> Any:
     elif hasattr(item, "__index__"):
         return item.__index__()
     else:
-        raise IndexingError(
+        # PyTorch's error for text is another one than for other things that are no index.
+        raise (TypeMismatchError if isinstance(item, str) else IndexingError)(
             "index",
             "a key is made of integers, slices, ..., None, and tensors, arrays or lists of "
             f"integers or booleans; got {type(item).__name__}.",

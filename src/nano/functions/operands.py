@@ -234,7 +234,7 @@ def fitting(owner: str, value: Any, d: dtype) -> Any:
         limits = np.iinfo(d.numpy)
         lowest = limits.min or -limits.max
         if not lowest <= value <= limits.max:
-            raise DtypeError(
+            raise NumberRangeError(
                 owner,
                 f"{value} cannot be converted to {d} without overflow.",
                 hint=f"{d} holds {limits.min} to {limits.max}.",

@@ -134,11 +134,10 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         raise ShapeError(
             "masked_fill", f"value must be a number or 0-d, got a tensor of shape {value.shape}."
         )
-    if input._data.dtype.kind in "iu" and not np.isfinite(
-        value._data if isinstance(value, Tensor) else value
-    ):
-        raise DtypeError("masked_fill", f"{value} cannot be converted to {input.dtype}.")
-    if not isinstance(value, Tensor):
+    if isinstance(value, Tensor):
+        if input._data.dtype.kind in "iu" and not np.isfinite(value._data):
+            raise DtypeError("masked_fill", f"{value} cannot be converted to {input.dtype}.")
+    else:
         if not is_number(value):
             raise TypeMismatchError(
                 "masked_fill", f"value must be a number, got {type(value).__name__}."
