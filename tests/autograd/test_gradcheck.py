@@ -67,3 +67,8 @@ def test_what_it_needs():
         gradcheck(nano.exp, nano.ones(2, dtype=nano.float64))
     with pytest.raises(RuntimeError, match="no output requires gradients"):
         gradcheck(lambda t: t.detach(), nano.ones(2, dtype=nano.float64, requires_grad=True))
+
+
+def test_an_infinite_function_is_refused_with_its_element(x):
+    with pytest.raises(RuntimeError, match=r"differences say nan.*\n.*worst at \(0,\)"):
+        gradcheck(lambda t: t * float("inf"), x)

@@ -159,13 +159,16 @@ def _worst_element(
     differentiable: list[int],
 ) -> str:
     """The element of the input where the two disagree most."""
-    worst = (-1.0, (), 0.0)
+    worst: tuple[float, tuple[int, ...], float] | None = None
     for index in np.ndindex(given[position].shape):
         u = np.zeros(given[position].shape)
         u[index] = 1.0
         numeric = _slope(func, given, position, u, eps, weights, differentiable)
         gap = abs(numeric - float(exact[index]))
-        if gap > worst[0]:
+        gap = np.inf if np.isnan(gap) else gap
+        if worst is None or gap > worst[0]:
             worst = (gap, index, numeric)
+    if worst is None:
+        return ""
     _, index, numeric = worst
     return f"worst at {index}: backward() {float(exact[index]):.8g}, differences {numeric:.8g}"
