@@ -59,13 +59,15 @@ class View:
     Attributes:
         base: the tensor that owns the memory.
         rebased: the value of ``storage.rebased`` for which the view's history is right.
+        made_by: the user's Function that made it, whose derivative a new history would lose.
     """
 
-    __slots__ = ("base", "rebased")
+    __slots__ = ("base", "made_by", "rebased")
 
-    def __init__(self, base: Tensor, rebased: int) -> None:
+    def __init__(self, base: Tensor, rebased: int, made_by: str = "") -> None:
         self.base = base
         self.rebased = rebased
+        self.made_by = made_by
 
 
 def storage_of(t: Tensor) -> Storage:
@@ -364,9 +366,12 @@ class Tensor:
             raise GradientError(
                 "data", f"a tensor that requires gradients cannot hold {value.dtype}."
             )
+        writes = self._version
         self._data = value._data.view()
         self._storage = None
         self._view = None
+        if writes:  # the count goes on: a node may have saved this tensor
+            storage_of(self).version = writes
 
     def retain_grad(self) -> None:
         """Keep the gradient of this tensor in ``.grad`` although it is not a leaf."""

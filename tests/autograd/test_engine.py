@@ -446,3 +446,34 @@ def test_grad_of_no_inputs_and_hooks_of_a_wrong_type():
     x.register_hook(lambda grad: 3)
     with pytest.raises(TypeError, match="got int"):
         x.sum().backward()
+
+
+def test_inputs_that_retain_their_gradient_get_it_once():
+    for m in (nano, torch):
+        x = m.tensor([2.0, 3.0], requires_grad=True)
+        y = x * 2
+        y.retain_grad()
+        (y * y).sum().backward(inputs=[y, x])
+        assert y.grad.tolist() == [8.0, 12.0]
+        assert x.grad.tolist() == [16.0, 24.0]
+    x = nano.tensor([2.0, 3.0], requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    (y * y).sum().backward(inputs=y)
+    assert y.grad.tolist() == [8.0, 12.0]
+
+
+def test_an_expanded_grad_is_not_added_to():
+    for m in (nano, torch):
+        w = m.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        w.grad = m.tensor([1.0]).expand(3)
+        with pytest.raises(RuntimeError):
+            (w * m.tensor([1.0, 2.0, 3.0])).sum().backward()
+        assert w.grad.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_given_gradient_takes_the_dtype_of_its_tensor():
+    for m in (nano, torch):
+        x = m.tensor([1.0, 2.0], requires_grad=True)
+        (g,) = m.autograd.grad(x * 2, x, m.tensor([3.0, 4.0], dtype=m.float64))
+        assert g.dtype is m.float32

@@ -378,3 +378,97 @@ def test_any_sequence_of_views_and_writes(steps):
     assert not message
     for mine, other in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
         np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def retained_then_written(m, y, x):
+    y.retain_grad()
+    y.mul_(x)
+    return y
+
+
+def retained_base_of_a_written_view(m, y, x):
+    y.retain_grad()
+    y[:1].mul_(2)
+    return y
+
+
+def retained_view_written(m, y, x):
+    v = y[:1]
+    v.retain_grad()
+    v.mul_(2)
+    return v
+
+
+@pytest.mark.parametrize(
+    "program", [retained_then_written, retained_base_of_a_written_view, retained_view_written]
+)
+def test_retain_grad_is_of_what_the_tensor_became(program):
+    seen = []
+    for m in (nano, torch):
+        x = m.tensor([1.0, 2.0], requires_grad=True)
+        y = x * 3
+        kept = program(m, y, x)
+        ((y * y).sum() + (kept * kept).sum()).backward()
+        seen.append((kept.grad.tolist(), x.grad.tolist()))
+    assert seen[0] == seen[1]
+
+
+def test_a_view_that_was_made_a_leaf_is_not_changed_in_place():
+    for m in (nano, torch):
+        v = m.tensor([1.0, 2.0])[:1].requires_grad_()
+        with pytest.raises(RuntimeError, match="leaf"):
+            v.mul_(2)
+        assert v.tolist() == [1.0]
+
+
+def test_other_data_does_not_set_the_version_back():
+    for m in (nano, torch):
+        x = m.tensor([1.0, 2.0], requires_grad=True)
+        with m.no_grad():
+            x.add_(1)
+        y = x * x
+        x.data = m.tensor([5.0, 5.0])
+        with m.no_grad():
+            x.add_(1)
+        with pytest.raises(RuntimeError, match=r"in.?place"):
+            y.sum().backward()
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, None)])
+def test_what_a_function_of_ones_own_shows_of_its_input_is_not_changed(part):
+    for m in (nano, torch):
+
+        class Reverse(m.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x if part.start is None else x[part]
+
+            @staticmethod
+            def backward(ctx, grad_output):
+                return -grad_output
+
+        y = m.tensor([1.0, 2.0, 3.0], requires_grad=True) * 2
+        z = Reverse.apply(y)
+        with pytest.raises(RuntimeError, match="view"):
+            z.mul_(5)
+        assert y.tolist() == [2.0, 4.0, 6.0]
+        y.mul_(5)
+        with pytest.raises(RuntimeError, match="view"):
+            (z * z).sum().backward()
+
+        y = m.tensor([1.0, 2.0, 3.0], requires_grad=True) * 2
+        z, square = Reverse.apply(y), y * y
+        with m.no_grad():
+            z.mul_(5)
+        with pytest.raises(RuntimeError, match=r"in.?place"):
+            square.sum().backward()
+
+
+def test_a_view_made_under_no_grad_is_not_assigned_to():
+    for m in (nano, torch):
+        y = m.tensor([1.0, 2.0], requires_grad=True) * 2
+        with m.no_grad():
+            v = y[:1]
+        with pytest.raises(RuntimeError, match="no_grad"):
+            v[0] = 5.0
+        assert y.tolist() == [2.0, 4.0]

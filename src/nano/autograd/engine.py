@@ -21,6 +21,7 @@ from ..tensor import Tensor, storage_of, wrap
 from . import function as _function
 from .function import Function
 from .grad_mode import mode
+from .views import check_writeable
 
 __all__ = ["backward", "grad"]
 
@@ -69,7 +70,7 @@ def backward(
     keep = create_graph if retain_graph is None else retain_graph
     results = _sweep(roots, grads, keep, create_graph, captures, len(wanted))
     for t, g in zip(wanted, results, strict=True):
-        if g is not None:
+        if g is not None and not _is_retained(t):
             _accumulate(t, [g], create_graph)
 
 
@@ -180,6 +181,8 @@ def _starting_gradients(owner: str, roots: list[Tensor], given: Any) -> list[Ten
             raise TypeMismatchError(owner, f"expected a gradient Tensor, got {type(g).__name__}.")
         elif g.shape != t.shape:
             raise ShapeError(owner, f"the gradient has shape {g.shape}, the tensor {t.shape}.")
+        elif g._data.dtype != t._data.dtype:
+            g = g.to(t.dtype)
         result.append(g)
     return result
 
@@ -371,6 +374,12 @@ def _run_tensor_hooks(node: Function, g: Any, arrived: list[tuple[Tensor, list[T
     return slots[0] if node.outputs == 1 or g is None else slots
 
 
+def _is_retained(t: Tensor) -> bool:
+    """Whether the sweep itself leaves the gradient of ``t`` in its ``.grad``."""
+    kept = None if t._edge is None else t._edge[0]._retained
+    return bool(kept) and t._edge[1] in kept and kept[t._edge[1]]() is t  # type: ignore[index]
+
+
 def _through(hooks: dict[int, Any], g: Tensor) -> Tensor:
     for hook in list(hooks.values()):
         answer = hook(g)
@@ -425,6 +434,8 @@ def _accumulate(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
         t._grad = t._grad + box[0]
     else:
         into = t._grad
+        if 0 in into._data.strides:
+            check_writeable("backward", into._data)
         np.add(into._data, box[0]._data, out=into._data)
         storage = storage_of(into)
         storage.version += 1

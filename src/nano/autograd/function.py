@@ -305,6 +305,8 @@ def _run(cls: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any
             _pack(ctx, inputs, arrays, (raw,), (t,))
     if cls.is_view:
         _link_view(t, inputs[0])
+    elif not cls._built_in:
+        _link_own(ctx, t, inputs)
     return t
 
 
@@ -322,6 +324,8 @@ def _wrap_several(
             t._edge = (ctx, number, array.shape)
         if ctx.is_view:
             _link_view(t, inputs[0])
+        elif not ctx._built_in:
+            _link_own(ctx, t, inputs)
         outputs.append(t)
     if record:
         ctx.outputs = len(outputs)
@@ -340,6 +344,15 @@ def _as_array(ctx: Function, result: Any) -> NDArray:
     )
 
 
+def _link_own(ctx: Function, t: Tensor, inputs: tuple[Any, ...]) -> None:
+    """Find the input whose memory the output ``t`` of a user's Function shows, if any."""
+    for x in inputs:
+        if isinstance(x, Tensor) and t._view is None:
+            _link_view(t, x)
+            if t._view is not None and t._requires_grad:
+                t._view.made_by = ctx.name()
+
+
 def _link_view(t: Tensor, source: Tensor) -> None:
     """Let ``t`` share version and history with the tensor whose memory it shows."""
     owner, memory = t._data.base, source._data
@@ -350,8 +363,11 @@ def _link_view(t: Tensor, source: Tensor) -> None:
         return
     storage = storage_of(source)
     t._storage = storage
-    base = source if source._view is None else source._view.base
-    t._view = View(base, storage.rebased)
+    view = source._view
+    if view is None:
+        t._view = View(source, storage.rebased)
+    else:
+        t._view = View(view.base, storage.rebased, view.made_by)
 
 
 def _pack(ctx: Function, inputs: Any, arrays: list[Any], results: Any, outputs: Any) -> None:

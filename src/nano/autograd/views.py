@@ -94,6 +94,13 @@ def refresh(view: Tensor) -> None:
     assert view._view is not None
     assert view._storage is not None
     base = view._view.base
+    if view._view.made_by:
+        raise GradientError(
+            view._view.made_by,
+            "its output is a view of its input, whose memory was changed in place since.",
+            facts=f"shape {view.shape} · changed by {view._storage.changed_by}",
+            hint="Return a copy from forward().",
+        )
     view._view = View(base, view._storage.rebased)
     if not base._requires_grad:
         view._edge, view._requires_grad = None, False
@@ -103,7 +110,7 @@ def refresh(view: Tensor) -> None:
         made = TakeFlat.apply(base, index=flat_index(view._data, base._data))
     finally:
         mode.enabled = before
-    view._edge, view._requires_grad = made._edge, True
+    _give_history(view, made)
 
 
 def bump_version(t: Tensor, writer: str) -> None:
@@ -149,8 +156,9 @@ def write_in_place(
     """
     t._refresh()
     base = t if t._view is None else t._view.base
-    if mode.enabled and base._requires_grad and base._edge is None:
-        what = "a leaf" if base is t else "a view of a leaf"
+    leaf = base if base._requires_grad else t
+    if mode.enabled and leaf._requires_grad and leaf._edge is None:
+        what = "a leaf" if leaf is t else "a view of a leaf"
         raise GradientError(
             name,
             f"{what} tensor that requires gradients cannot be changed in place.",
@@ -163,6 +171,14 @@ def write_in_place(
             "a view made under no_grad() is changed in place while gradients are recorded.",
             facts=f"shape {t.shape} · dtype {t.dtype}",
             hint="Make the view outside of no_grad(), or change it inside.",
+        )
+    if mode.enabled and t._view is not None and t._view.made_by:
+        raise GradientError(
+            name,
+            f"this is a view that {t._view.made_by} returned of its input, "
+            "and cannot be changed in place.",
+            facts=f"shape {t.shape} · dtype {t.dtype}",
+            hint="Return a copy from forward(), or change a clone().",
         )
     check_writeable(name, t._data)
     # The operator sees the old values under another name: if it saves them, they are copied
@@ -232,12 +248,23 @@ def commit(name: str, t: Tensor, result: Tensor) -> None:
         np.copyto(t._data, result._data, casting="unsafe")
         return
     if view is None:
-        t._edge, t._requires_grad = result._edge, result._requires_grad
+        _give_history(t, result)
     else:
         base = view.base
-        made = PutFlat.apply(base, result, index=flat_index(t._data, base._data))
-        base._edge, base._requires_grad = made._edge, made._requires_grad
+        _give_history(base, PutFlat.apply(base, result, index=flat_index(t._data, base._data)))
     np.copyto(t._data, result._data, casting="unsafe")
     storage_of(t).rebased += 1
     if view is not None:
         refresh(t)
+
+
+def _give_history(t: Tensor, made: Tensor) -> None:
+    """Let ``t`` be what ``made`` is in the graph; ``retain_grad()`` goes with it."""
+    before = t._edge
+    t._edge, t._requires_grad = made._edge, made._requires_grad
+    if before is not None and before[0]._retained:
+        reference = before[0]._retained.get(before[1])
+        if reference is not None and reference() is t:
+            del before[0]._retained[before[1]]
+            if t._edge is not None:
+                t._edge[0].retain_grad(t, t._edge[1])

@@ -321,7 +321,9 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
                 hint=f"Convert the value with .to({input.dtype}).",
             )
         recorded = mode.enabled and (
-            input.requires_grad or (isinstance(value, Tensor) and value.requires_grad)
+            input.requires_grad
+            or (input._view is not None and input._view.base.requires_grad)
+            or (isinstance(value, Tensor) and value.requires_grad)
         )
         if recorded:
             _assign(input, basic, slots, indices, value)
