@@ -9,7 +9,8 @@ import numpy as np
 from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import DimensionError, DtypeError, ShapeError, TypeMismatchError
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
+from .along import AddAlongDim
 from .binary import maximum, minimum
 from .operands import check_tensor, normal_dim, read_alias
 from .reduction import Reduction, Sum, arguments
@@ -128,34 +129,6 @@ def amin(
 # One dimension: values and indices --------------------------------------------------------
 
 
-class TakeAt(Function):
-    """y = x at ``index`` along ``dim``, where it has size 1."""
-
-    @staticmethod
-    def forward(ctx, x, *, index, dim):
-        ctx.index, ctx.dim, ctx.size = index, dim, x.shape[dim]
-        return kernels.take_along_axis(x, index, dim)
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        return PutAt.apply(grad_output, index=ctx.index, dim=ctx.dim, size=ctx.size)
-
-
-class PutAt(Function):
-    """Zeros, of ``size`` along ``dim``, with x at ``index``."""
-
-    @staticmethod
-    def forward(ctx, x, *, index, dim, size):
-        ctx.index, ctx.dim = index, dim
-        y = np.zeros((*x.shape[:dim], size, *x.shape[dim + 1 :]), x.dtype)
-        np.put_along_axis(y, index, x, dim)
-        return y
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        return TakeAt.apply(grad_output, index=ctx.index, dim=ctx.dim)
-
-
 class Chosen(Function):
     """One value of x along ``dim``, and its index; the gradient goes to that index."""
 
@@ -184,8 +157,8 @@ class Chosen(Function):
             return None
         if not ctx.keepdim:
             grad_values = grad_values.unsqueeze(ctx.dim)
-        size = ctx._edges[0][2][ctx.dim]
-        return PutAt.apply(grad_values, index=ctx.index, dim=ctx.dim, size=size)
+        shape = ctx._edges[0][2]
+        return AddAlongDim.apply(grad_values, wrap(ctx.index), dim=ctx.dim, shape=shape)
 
 
 class Max(Chosen):

@@ -345,7 +345,7 @@ class Square(Elementwise):
     @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x)
-        return kernels.multiply(x, x)
+        return kernels.square(x)
 
     @staticmethod
     def backward(ctx, grad_output):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry import register
+from .scatter import grid_at
 
 
 def put_slice(shape: tuple[int, ...], key: Any, values: NDArray) -> NDArray:
@@ -37,9 +38,7 @@ def take(x: NDArray, index: NDArray, axis: int) -> NDArray:
 def put_along_axis(x: NDArray, index: NDArray, axis: int, values: NDArray | float) -> NDArray:
     """A copy of ``x`` with out[i][index[i][j][k]][k] = values[i][j][k] for axis 1."""
     out = x.copy()
-    grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
-    grid[axis] = index
-    out[tuple(grid)] = values
+    out[grid_at(index, axis)] = values
     return out
 
 

@@ -12,13 +12,13 @@ from ..registry import register
 
 def take_along_axis(x: NDArray, index: NDArray, axis: int) -> NDArray:
     """out[i][j][k] = x[i][index[i][j][k]][k] for axis 1; the other axes of x may be longer."""
-    return x[_grid(index, axis)]
+    return x[grid_at(index, axis)]
 
 
 def add_along_axis(shape: tuple[int, ...], index: NDArray, axis: int, values: NDArray) -> NDArray:
     """Zeros of ``shape`` with ``values`` added at ``index`` along ``axis``."""
     out = np.zeros(shape, values.dtype)
-    np.add.at(out, _grid(index, axis), values)
+    np.add.at(out, grid_at(index, axis), values)
     return out
 
 
@@ -29,7 +29,7 @@ def add_at(shape: tuple[int, ...], index: Any, values: NDArray) -> NDArray:
     return out
 
 
-def _grid(index: NDArray, axis: int) -> tuple[NDArray, ...]:
+def grid_at(index: NDArray, axis: int) -> tuple[NDArray, ...]:
     """One index array per axis: ``index`` along ``axis``, counting along the others."""
     grid = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     grid[axis] = index
