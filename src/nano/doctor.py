@@ -7,10 +7,9 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
 
 from . import __version__, config
-from .backends import backends_in_use, candidates
+from .backends import backends_in_use, candidates, status
 
 __all__ = ["findings"]
 
@@ -46,10 +45,11 @@ _INSTRUCTION_SETS = (
     "sve",
 )
 
-#: Backends that the design has room for, and what they are for.
-_PLANNED = {
+#: What each backend is for, in the order of preference.
+_PURPOSE = {
     "onednn": "oneDNN, for large matrix products and convolutions",
     "fused": "Numba, for fused element-wise loops",
+    "reference": "plain NumPy, the specification of every kernel",
 }
 
 
@@ -143,26 +143,23 @@ def _threads() -> list[tuple[str, str]]:
 
 
 def _kernels() -> list[tuple[str, str]]:
-    table: dict[str, Any] = backends_in_use()
+    table = backends_in_use()
+    reports = status()
     found = []
-    for backend, names in table.items():
-        what = "plain NumPy, the specification of every kernel" if backend == "reference" else ""
-        what = what or _PLANNED.get(backend, "")
-        offered = _offered(backend)
-        line = f"first choice for {len(names)} of the {offered} kernels that it has"
-        if len(names) < offered:
-            line += "; a faster backend takes the rest where it accepts the arguments"
-        found.append((backend, f"in use: {line}. {what[:1].upper()}{what[1:]}."))
-        found.append(("", " ".join(names)))
-    for backend, what in _PLANNED.items():
+    for backend in dict.fromkeys([*_PURPOSE, *reports]):
+        what = _PURPOSE.get(backend, "")
+        report = reports.get(backend, "")
         if backend not in table:
-            found.append(
-                (
-                    backend,
-                    f"not in use: nano {__version__} has no such backend yet ({what}). "
-                    "Results are the same without it; only speed differs.",
-                )
-            )
+            line = f"not in use: {report or 'this version of nano does not have it'}"
+            found.append((backend, f"{line}. Results are the same without it, only slower."))
+            continue
+        first, offered = table[backend], _offered(backend)
+        line = f"runs{report and f' ({report})'}: {what and f'{what}; '}"
+        line += f"first choice for {len(first)} of the {offered} kernels that it has"
+        if len(first) < offered:
+            line += ", takes the rest where a faster backend does not accept the arguments"
+        found.append((backend, f"{line}."))
+        found.append(("", " ".join(first)))
     return found
 
 
