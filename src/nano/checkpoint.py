@@ -120,7 +120,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 @contextmanager
-def write_atomically(path: str | os.PathLike[str]) -> Iterator[Any]:
+def write_atomically(path: str | os.PathLike[str], owner: str = "checkpoint.save") -> Iterator[Any]:
     """Open a binary file to write that takes the place of ``path`` when it is complete.
 
     Raises:
@@ -142,7 +142,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Any]:
         _sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(
-            "checkpoint.save",
+            owner,
             f"{path} cannot be written ({_reason(error)}).",
             hint="Check that its folder exists, is writable and has space.",
         ) from None
