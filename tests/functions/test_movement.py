@@ -205,7 +205,11 @@ def test_permute_and_reshape_of_any_shape(shape, data):
     try:
         theirs.view(a.size)
     except RuntimeError:
-        with pytest.raises(RuntimeError, match="copy"):
-            ours.view(a.size)
+        if ours.is_contiguous(memory_format=nano.channels_last):
+            # nano's exception: such memory is what convolutions leave, so view() copies it.
+            assert_same(ours.view(a.size), theirs.reshape(a.size), (0, 0))
+        else:
+            with pytest.raises(RuntimeError, match="copy"):
+                ours.view(a.size)
     else:
         assert ours.view(a.size).tolist() == theirs.reshape(-1).tolist()

@@ -33,10 +33,13 @@ LAYERS = [
     ("Tanh", (), {}, (3, 4)),
     ("GELU", (), {}, (3, 4)),
     ("GELU", ("tanh",), {}, (3, 4)),
+    ("SiLU", (), {}, (3, 4)),
     ("Softmax", (1,), {}, (3, 4)),
     ("Softmax", (), {"dim": 0}, (3, 4)),
     ("LogSoftmax", (-1,), {}, (3, 4)),
     ("Dropout", (0.0,), {}, (3, 4)),
+    ("Dropout1d", (0.0,), {}, (3, 4, 2)),
+    ("Dropout2d", (0.0,), {}, (3, 4, 2, 2)),
 ]
 
 
@@ -123,10 +126,26 @@ def test_dropout_follows_the_mode():
     assert nn.Dropout(0.5, inplace=True)(y) is y
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("Dropout1d", (2, 50, 3)), ("Dropout2d", (2, 50, 2, 2))]
+)
+def test_channel_dropout_follows_the_mode(name, shape):
+    layer = getattr(nn, name)(0.5)
+    x = nano.ones(*shape)
+    rows = layer(x).numpy().reshape(100, -1)
+    assert {tuple(set(row)) for row in rows} == {(0.0,), (2.0,)}
+    assert layer.eval()(x) is x
+    assert getattr(nn, name)(1.0, inplace=True)(x) is x
+    assert not x.numpy().any()
+    with pytest.raises(ValueError, match=rf"\[{name}\]"):
+        getattr(nn, name)(2.0)
+
+
 def test_relu_in_place():
     x = nano.tensor([-1.0, 1.0])
     assert nn.ReLU(inplace=True)(x) is x
     assert x.tolist() == [0.0, 1.0]
+    assert nn.SiLU(inplace=True)(x) is x
 
 
 def test_softmax_without_dim_warns():

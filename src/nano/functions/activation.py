@@ -9,13 +9,13 @@ from typing import Any
 from ..autograd.function import Function
 from ..autograd.views import write_in_place
 from ..backends import kernels
-from ..errors import ArgumentError, InputError, TypeMismatchError
+from ..errors import ArgumentError, InputError, ShapeError, TypeMismatchError
 from ..random import default_generator
 from ..tensor import Tensor
 from .operands import check_tensor, require_floating
-from .unary import Elementwise
+from .unary import Elementwise, sigmoid
 
-__all__ = ["dropout", "gelu", "leaky_relu"]
+__all__ = ["dropout", "dropout1d", "dropout2d", "gelu", "leaky_relu", "silu"]
 
 
 class Gelu(Elementwise):
@@ -93,6 +93,61 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return Gelu.apply(require_floating("gelu", input), approximate=approximate)
 
 
+class Silu(Elementwise):
+    """x s with s = 1 / (1 + exp(-x)); d/dx = s (1 + x (1 - s))."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return kernels.silu(x)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (x,) = ctx.saved_tensors
+        return SiluBackward.apply(grad_output, x)
+
+
+class SiluBackward(Elementwise):
+    """g silu'(x); d/dg = silu'(x), d/dx = g s (1 - s) (2 + x (1 - 2 s))."""
+
+    @staticmethod
+    def forward(ctx, grad_output, x):
+        ctx.save_for_backward(grad_output, x)
+        return kernels.silu_backward(grad_output, x)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        g, x = ctx.saved_tensors
+        need_g, need_x = ctx.needs_input_grad
+        grad_x = None
+        if need_x:
+            s = sigmoid(x)
+            grad_x = grad_output * g * (s * (1.0 - s) * (2.0 + x * (1.0 - 2.0 * s)))
+        return SiluBackward.apply(grad_output, x) if need_g else None, grad_x
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """input * sigmoid(input), also called swish.
+
+    Source: S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-weighted linear units for neural
+    network function approximation in reinforcement learning", 2017, arXiv:1702.03118.
+
+    Args:
+        input: any shape, floating point.
+        inplace: write the result into ``input``.
+
+    Raises:
+        RuntimeError: if the input is not floating point.
+
+    >>> silu(nano.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.2689,  0.0000,  0.7311])
+    """
+    require_floating("silu", input)
+    if inplace:
+        return write_in_place("silu_", input, Silu, input)
+    return Silu.apply(input)
+
+
 class LeakyRelu(Elementwise):
     """x where x > 0, else s x; d/dx = 1 where x > 0, else s."""
 
@@ -137,11 +192,15 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 
 
 class Dropout(Function):
-    """x m with m = 0 with probability p and 1 / (1 - p) else; d/dx = m."""
+    """x m with m = 0 with probability p and 1 / (1 - p) else; d/dx = m.
+
+    One m is drawn for each element or, if ``channels`` is set, for each (n, c).
+    """
 
     @staticmethod
-    def forward(ctx, x, *, p, generator):
-        mask = kernels.dropout_mask(generator.numpy, x.shape, p, x.dtype)
+    def forward(ctx, x, *, p, generator, channels=False):
+        shape = (*x.shape[:2], *([1] * (x.ndim - 2))) if channels else x.shape
+        mask = kernels.dropout_mask(generator.numpy, shape, p, x.dtype)
         ctx.save_for_backward(mask)
         return kernels.multiply(x, mask)
 
@@ -189,6 +248,92 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     if inplace:
         return write_in_place("dropout_", input, Dropout, input, p=p, generator=default_generator)
     return Dropout.apply(input, p=p, generator=default_generator)
+
+
+def _channel_dropout(owner: str, input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
+    """Dropout of whole channels of an input (n, c, *)."""
+    if not training or p == 0:
+        return input
+    require_floating(owner, input)
+    options = {"p": p, "generator": default_generator, "channels": True}
+    if inplace:
+        return write_in_place(f"{owner}_", input, Dropout, input, **options)
+    return Dropout.apply(input, **options)
+
+
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """:func:`dropout` of whole channels of sequences, (n, c, l) or (c, l).
+
+    Source: J. Tompson et al., "Efficient object localization using convolutional networks",
+    CVPR 2015, arXiv:1411.4280.
+
+    Args:
+        input: (n, c, l) or (c, l), floating point.
+        p, training, inplace: as of :func:`dropout`.
+
+    Raises:
+        RuntimeError: for another number of dimensions.
+        ValueError: if ``p`` is not between 0 and 1.
+
+    >>> sorted(map(tuple, dropout1d(nano.ones(1, 50, 2))[0].tolist()))[::49]
+    [(0.0, 0.0), (2.0, 2.0)]
+    """
+    check_probability("dropout1d", p)
+    if check_tensor("dropout1d", input).ndim not in (2, 3):
+        raise ShapeError(
+            "dropout1d",
+            f"expected 2-d or 3-d input, (n, c, l) or (c, l), got shape {input.shape}.",
+            hint="Use dropout() for single elements.",
+        )
+    if input.ndim == 3 or not training:
+        return _channel_dropout("dropout1d", input, p, training, inplace)
+    result = _channel_dropout("dropout1d", input.unsqueeze(0), p, training, inplace)
+    return input if inplace else result.squeeze(0)
+
+
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """:func:`dropout` of whole channels of images, (n, c, h, w).
+
+    As in PyTorch, a 3-d input is taken as (n, c, l), with a warning.
+
+    Source: J. Tompson et al., "Efficient object localization using convolutional networks",
+    CVPR 2015, arXiv:1411.4280.
+
+    Args:
+        input: (n, c, h, w), floating point.
+        p, training, inplace: as of :func:`dropout`.
+
+    Raises:
+        RuntimeError: for an input of less than two dimensions.
+        ValueError: if ``p`` is not between 0 and 1.
+
+    >>> sorted(set(dropout2d(nano.ones(1, 100, 2, 2)).amax((0, 2, 3)).tolist()))
+    [0.0, 2.0]
+    """
+    check_probability("dropout2d", p)
+    ndim = check_tensor("dropout2d", input).ndim
+    if ndim < 2:
+        raise ShapeError(
+            "dropout2d", f"input must have at least 2 dimensions (n, c, *), got {input.shape}."
+        )
+    if ndim == 3:
+        warnings.warn(
+            "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D "
+            "dropout behavior is desired: input is interpreted as shape (N, C, L). "
+            "Use dropout1d for it.",
+            stacklevel=2,
+        )
+    elif ndim != 4:
+        warnings.warn(
+            f"dropout2d: Received a {ndim}-D input to dropout2d, which is deprecated and will "
+            "result in an error in a future release. To drop single elements use dropout().",
+            stacklevel=2,
+        )
+    return _channel_dropout("dropout2d", input, p, training, inplace)
 
 
 def implicit_dim(name: str, input: Tensor, dim: int | None) -> int:

@@ -8,7 +8,7 @@ from ..functions.softmax import log_softmax, softmax
 from ..tensor import Tensor
 from .module import Module
 
-__all__ = ["GELU", "LeakyReLU", "LogSoftmax", "ReLU", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Tanh"]
 
 
 class ReLU(Module):
@@ -104,6 +104,28 @@ class GELU(Module):
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"
+
+
+class SiLU(Module):
+    """x / (1 + exp(-x)), also called swish.
+
+    Source: S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-weighted linear units for neural
+    network function approximation in reinforcement learning", 2017, arXiv:1702.03118.
+
+    >>> nano.nn.SiLU()(nano.tensor([-1.0, 1.0]))
+    tensor([-0.2689,  0.7311])
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape; the output has the same."""
+        return functions.silu(input, self.inplace)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
 
 
 class Softmax(Module):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..functions.activation import check_probability, dropout
+from ..functions.activation import check_probability, dropout, dropout1d, dropout2d
 from ..tensor import Tensor
 from .module import Module
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "Dropout1d", "Dropout2d"]
 
 
 class Dropout(Module):
@@ -30,7 +30,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        check_probability("Dropout", p)
+        check_probability(type(self).__name__, p)
         self.p = p
         self.inplace = inplace
 
@@ -40,3 +40,33 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
+
+
+class Dropout1d(Dropout):
+    """:class:`Dropout` of whole channels of sequences, (n, c, l) or (c, l).
+
+    Source: J. Tompson et al., "Efficient object localization using convolutional networks",
+    CVPR 2015, arXiv:1411.4280.
+
+    >>> nano.nn.Dropout1d().eval()(nano.ones(1, 2, 2)).shape
+    (1, 2, 2)
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, l) or (c, l); the output has the same shape."""
+        return dropout1d(input, self.p, self.training, self.inplace)
+
+
+class Dropout2d(Dropout):
+    """:class:`Dropout` of whole channels of images, (n, c, h, w).
+
+    Source: J. Tompson et al., "Efficient object localization using convolutional networks",
+    CVPR 2015, arXiv:1411.4280.
+
+    >>> nano.nn.Dropout2d().eval()(nano.ones(1, 2, 2, 2)).shape
+    (1, 2, 2, 2)
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, c, h, w); the output has the same shape."""
+        return dropout2d(input, self.p, self.training, self.inplace)

@@ -6,24 +6,36 @@ dtypes have been made equal by the operator that calls.
 
 from . import (
     activation,
+    attention,
+    batch_norm,
+    convolution,
     elementwise,
+    embedding,
+    layer_norm,
     linalg,
     losses,
     movement,
     normalise,
     optimizers,
+    pooling,
     reduction,
     scatter,
 )
 
 __all__ = [
     "activation",
+    "attention",
+    "batch_norm",
+    "convolution",
     "elementwise",
+    "embedding",
+    "layer_norm",
     "linalg",
     "losses",
     "movement",
     "normalise",
     "optimizers",
+    "pooling",
     "reduction",
     "scatter",
 ]

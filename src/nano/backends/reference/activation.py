@@ -1,4 +1,4 @@
-"""GELU, leaky ReLU and dropout."""
+"""GELU, SiLU, leaky ReLU and dropout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry import register
+from .elementwise import sigmoid
 
 _SQRT_HALF = sqrt(0.5)
 _TANH_SCALE = sqrt(2 / pi)
@@ -63,6 +64,20 @@ def gelu_tanh_backward(grad_output: NDArray, x: NDArray) -> NDArray:
     return np.multiply(grad_output, slope).astype(x.dtype, copy=False)
 
 
+def silu(x: NDArray) -> NDArray:
+    """x / (1 + exp(-x))."""
+    wide = _widened(x)
+    return np.multiply(wide, sigmoid(wide)).astype(x.dtype, copy=False)
+
+
+def silu_backward(grad_output: NDArray, x: NDArray) -> NDArray:
+    """g s (1 + x (1 - s)) with s = 1 / (1 + exp(-x))."""
+    wide = _widened(x)
+    s = sigmoid(wide)
+    slope = s * (1 + wide * (1 - s))
+    return np.multiply(grad_output, slope).astype(x.dtype, copy=False)
+
+
 def leaky_relu(value: NDArray, x: NDArray, negative_slope: float) -> NDArray:
     """``value`` where x > 0, else negative_slope * value."""
     return np.where(x > 0, value, value * negative_slope).astype(value.dtype, copy=False)
@@ -78,5 +93,8 @@ def dropout_mask(
     return np.multiply(kept, 1 / (1 - p), dtype=np.float32).astype(dtype, copy=False)
 
 
-for _kernel in (gelu, gelu_backward, gelu_tanh, gelu_tanh_backward, leaky_relu, dropout_mask):
+for _kernel in (
+    *(gelu, gelu_backward, gelu_tanh, gelu_tanh_backward, silu, silu_backward),
+    *(leaky_relu, dropout_mask),
+):
     register(_kernel.__name__, _kernel)

@@ -70,12 +70,14 @@ def relu(x: NDArray) -> NDArray:
 
 
 def relu_backward(grad_output: NDArray, y: NDArray) -> NDArray:
-    """The gradient where the output is positive (or NaN), 0 elsewhere.
-
-    Written as a product, which NumPy does ten times faster than a choice; so a
-    gradient that is infinite or NaN gives NaN also where the output is 0.
-    """
-    return np.multiply(grad_output, np.not_equal(y, _ZERO[y.dtype]))
+    """The gradient, but 0 where the output is 0; where that is NaN, the gradient passes."""
+    dead = np.less_equal(y, _ZERO[y.dtype])
+    if y.size < 2048:
+        return np.where(dead, _ZERO[grad_output.dtype], grad_output)
+    # NumPy chooses between two numbers seven times more slowly than it joins two masks of bits.
+    bits = np.dtype(f"i{grad_output.dtype.itemsize}")
+    passing = np.subtract(dead.view(np.int8), 1, dtype=bits)
+    return np.bitwise_and(grad_output.view(bits), passing).view(grad_output.dtype)
 
 
 def power(x: NDArray, y: NDArray) -> NDArray:

@@ -1,4 +1,4 @@
-"""Kernels that move elements to other places without changing them."""
+"""Kernels that move elements to other places, or into another dtype."""
 
 from __future__ import annotations
 
@@ -94,6 +94,11 @@ def put_diagonal(
     return out
 
 
+def cast(x: NDArray, dtype: Any) -> NDArray:
+    """A copy in another dtype and the same memory order, converted as C does."""
+    return x.astype(dtype)
+
+
 def _key(x: NDArray) -> NDArray:
     """What to compare: 16-bit floats as float32, where NumPy orders NaN last."""
     return x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind in "fV" else x
@@ -131,6 +136,6 @@ def cumsum(x: NDArray, axis: int) -> NDArray:
 
 for _kernel in (
     *(put_slice, put_at, take_at, take, put_along_axis, pad_constant, tile, flip, roll),
-    *(tril, triu, put_diagonal, argsort, topk, cumsum),
+    *(tril, triu, put_diagonal, argsort, topk, cumsum, cast),
 ):
     register(_kernel.__name__, _kernel)
