@@ -29,10 +29,32 @@ ADAM_OPTIONS = [
     {"lr": 0.05, "maximize": True},
     {"lr": 0.05, "weight_decay": 0.1, "amsgrad": True, "maximize": True},
 ]
+RMSPROP_OPTIONS = [
+    {},
+    {"lr": 0.05, "alpha": 0.8},
+    {"lr": 0.05, "alpha": 0.3},
+    {"lr": 0.05, "eps": 1e-3},
+    {"lr": 0.05, "weight_decay": 0.1},
+    {"lr": 0.05, "momentum": 0.9},
+    {"lr": 0.05, "centered": True},
+    {"lr": 0.05, "maximize": True},
+    {"momentum": 0.5, "centered": True, "weight_decay": 0.1, "maximize": True},
+]
+ADAGRAD_OPTIONS = [
+    {},
+    {"lr": 0.1, "lr_decay": 0.1},
+    {"lr": 0.1, "initial_accumulator_value": 0.5},
+    {"lr": 0.1, "eps": 1e-2},
+    {"lr": 0.1, "weight_decay": 0.1},
+    {"lr": 0.1, "maximize": True},
+    {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1, "maximize": True},
+]
 TABLE = [
     *[("SGD", o) for o in SGD_OPTIONS],
     *[(n, o) for n, o in itertools.product(("Adam", "AdamW"), ADAM_OPTIONS)],
     ("Adam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    *[("RMSprop", o) for o in RMSPROP_OPTIONS],
+    *[("Adagrad", o) for o in ADAGRAD_OPTIONS],
 ]
 
 
@@ -97,6 +119,34 @@ def test_state_dict_has_the_layout_of_pytorch(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), TABLE, ids=str)
+def test_state_dicts_go_from_one_to_the_other(name, options):
+    ours, theirs = start("float64")
+    mine = getattr(nano.optim, name)(ours, **options)
+    other = getattr(torch.optim, name)(theirs, **options)
+    for step in range(3):
+        set_grads(ours, theirs, step)
+        mine.step()
+        other.step()
+    to_them = mine.state_dict()
+    to_them["state"] = {
+        number: {key: torch.tensor(x.numpy()) for key, x in entries.items()}
+        for number, entries in to_them["state"].items()
+    }
+    to_us = copy.deepcopy(other.state_dict())
+    mine = getattr(nano.optim, name)(ours, lr=123.0)
+    other = getattr(torch.optim, name)(theirs, lr=123.0)
+    mine.load_state_dict(to_us)
+    other.load_state_dict(to_them)
+    for entries in mine.state.values():
+        assert all(isinstance(x, nano.Tensor) for x in entries.values())
+    for step in range(3, 6):
+        set_grads(ours, theirs, step)
+        mine.step()
+        other.step()
+    assert_equal(ours, theirs, 1e-13)
+
+
+@pytest.mark.parametrize(("name", "options"), TABLE, ids=str)
 def test_going_on_from_a_state_dict_changes_nothing(name, options):
     ours, theirs = start("float32")
     optimizer = getattr(nano.optim, name)(ours, **options)
@@ -118,14 +168,20 @@ def test_going_on_from_a_state_dict_changes_nothing(name, options):
         assert entries.get("step", nano.tensor(3.0)).item() == 3.0
 
 
-@pytest.mark.parametrize(("name", "options"), TABLE[:9] + TABLE[9:12], ids=str)
-@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+@pytest.mark.parametrize(("name", "options"), TABLE[:12] + TABLE[24:], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "gradient transposed", "all transposed", "gaps"])
 def test_large_parameters_go_block_by_block(name, options, layout):
     rng = np.random.default_rng(0)
     w, g = (rng.normal(size=(230, 301)).astype("float32") for _ in range(2))
-    if layout == "transposed":
+    if layout != "contiguous":
         g = np.asfortranarray(g)
-    p, q = nano.tensor(w, requires_grad=True), torch.tensor(w, requires_grad=True)
+    if layout == "all transposed":
+        w = np.asfortranarray(w)
+    p = nano.from_numpy(w.copy(order="K"))
+    if layout == "gaps":
+        p = nano.from_numpy(np.repeat(w, 2, axis=1))[:, ::2].detach()
+    p.requires_grad_()
+    q = torch.tensor(w, requires_grad=True)
     mine = getattr(nano.optim, name)([p], **options)
     other = getattr(torch.optim, name)([q], **options)
     for _ in range(3):
@@ -137,7 +193,13 @@ def test_large_parameters_go_block_by_block(name, options, layout):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize(
-    ("name", "options"), [("SGD", {"lr": 0.1, "momentum": 0.9}), ("Adam", {"lr": 0.1})]
+    ("name", "options"),
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9}),
+        ("Adam", {"lr": 0.1}),
+        ("RMSprop", {"lr": 0.01, "momentum": 0.9}),
+        ("Adagrad", {"lr": 0.1}),
+    ],
 )
 def test_sixteen_bit_parameters_keep_their_dtype(name, options, dtype):
     p = nano.ones(3, dtype=getattr(nano, dtype), requires_grad=True)
@@ -237,6 +299,16 @@ BAD = [
     ("Adam", {"betas": (1.0, 0.9)}),
     ("Adam", {"betas": (0.9, -0.1)}),
     ("AdamW", {"weight_decay": -1.0}),
+    ("RMSprop", {"lr": -1.0}),
+    ("RMSprop", {"alpha": -1.0}),
+    ("RMSprop", {"eps": -1.0}),
+    ("RMSprop", {"momentum": -1.0}),
+    ("RMSprop", {"weight_decay": -1.0}),
+    ("Adagrad", {"lr": -1.0}),
+    ("Adagrad", {"lr_decay": -1.0}),
+    ("Adagrad", {"eps": -1.0}),
+    ("Adagrad", {"initial_accumulator_value": -1.0}),
+    ("Adagrad", {"weight_decay": -1.0}),
 ]
 
 
@@ -246,6 +318,32 @@ def test_options_that_make_no_sense(name, options):
         getattr(torch.optim, name)([torch.ones(1)], **options)
     with pytest.raises(ValueError, match=rf"\[{name}\]"):
         getattr(nano.optim, name)([nano.ones(1)], **options)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
+def test_choices_of_implementation_are_taken_as_by_pytorch(name):
+    for m in (nano, torch):
+        make = getattr(m.optim, name)
+        params = [m.ones(1, requires_grad=True)]
+        make(params, foreach=True)
+        make(params, foreach=False)
+        if name != "RMSprop":
+            make(params, fused=True)
+            with pytest.raises(RuntimeError, match=r"fused.*foreach"):
+                make(params, fused=True, foreach=True)
+        with pytest.raises(ValueError, match="1-element"):
+            make(params, lr=m.ones(2))
+
+
+def test_the_rate_may_be_a_tensor():
+    results = []
+    for m in (nano, torch):
+        p = m.ones(1, requires_grad=True)
+        optimizer = m.optim.SGD([p], lr=m.tensor(0.5))
+        p.grad = m.ones(1)
+        optimizer.step()
+        results.append(p.item())
+    assert results == [0.5, 0.5]
 
 
 def test_options_of_a_group_are_checked_too():
@@ -290,54 +388,7 @@ def test_a_state_dict_that_does_not_fit_changes_nothing():
     assert not other.state_dict()["state"]
 
 
-SCHEDULES = [
-    ("StepLR", {"step_size": 3, "gamma": 0.5}),
-    ("StepLR", {"step_size": 1}),
-    ("LambdaLR", {"lr_lambda": lambda epoch: 0.9**epoch}),
-]
-
-
-@pytest.mark.parametrize(("name", "options"), SCHEDULES, ids=str)
-def test_schedules_equal_pytorch(name, options):
-    rates = []
-    for m in (nano, torch):
-        p = m.ones(1, requires_grad=True)
-        optimizer = m.optim.SGD([{"params": [p]}], lr=0.4)
-        schedule = getattr(m.optim.lr_scheduler, name)(optimizer, **options)
-        seen = []
-        for _ in range(8):
-            seen.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
-        rates.append([*seen, *schedule.get_last_lr()])
-    np.testing.assert_allclose(*rates, rtol=1e-12)
-
-
-def test_a_schedule_goes_on_from_its_state():
-    optimizer = nano.optim.SGD([nano.ones(1, requires_grad=True)], lr=1.0)
-    schedule = nano.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5)
-    for _ in range(3):
-        schedule.step()
-    again = nano.optim.SGD([nano.ones(1, requires_grad=True)], lr=1.0)
-    resumed = nano.optim.lr_scheduler.StepLR(again, 5)
-    again.load_state_dict(optimizer.state_dict())
-    resumed.load_state_dict(schedule.state_dict())
-    schedule.step()
-    resumed.step()
-    assert resumed.get_last_lr() == schedule.get_last_lr() == [0.25]
-
-
-def test_schedule_refusals():
-    with pytest.raises(TypeError, match="not an Optimizer"):
-        nano.optim.lr_scheduler.StepLR("sgd", 1)
-    optimizer = nano.optim.SGD([nano.ones(1, requires_grad=True)], lr=1.0)
-    with pytest.raises(ValueError, match="one a group"):
-        nano.optim.lr_scheduler.LambdaLR(optimizer, [lambda e: 1.0, lambda e: 1.0])
-    with pytest.raises(ValueError, match="initial_lr"):
-        nano.optim.lr_scheduler.StepLR(optimizer, 1, last_epoch=3)
-
-
-@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
 def test_a_gradient_of_another_shape_moves_nothing(kind):
     params = [nano.ones(2, requires_grad=True), nano.ones(3, requires_grad=True)]
     optimizer = getattr(nano.optim, kind)(params, lr=0.1)
@@ -347,7 +398,44 @@ def test_a_gradient_of_another_shape_moves_nothing(kind):
     with pytest.raises(RuntimeError, match=r"shape \(4,\), but its gradient \(3,\)"):
         optimizer.step()
     assert params[0].tolist() == [1, 1]
-    assert not optimizer.state
+    # Adagrad's state exists from the beginning; no step must have been counted.
+    assert all(state["step"].item() == 0 for state in optimizer.state.values())
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "RMSprop", "Adagrad"])
+def test_a_state_of_another_shape_moves_nothing(kind):
+    params = [nano.ones(2, requires_grad=True), nano.ones(3, requires_grad=True)]
+    options = {"momentum": 0.9} if kind in ("SGD", "RMSprop") else {}
+    optimizer = getattr(nano.optim, kind)([{"params": [p]} for p in params], lr=0.1, **options)
+    for p in params:
+        p.grad = nano.ones(*p.shape)
+    optimizer.step()
+    before = params[0].tolist()
+    params[1].data, params[1].grad = nano.ones(4), None
+    params[1].grad = nano.ones(4)
+    with pytest.raises(RuntimeError, match=r"shape \(4,\), but its \w+ \(3,\)"):
+        optimizer.step()
+    assert params[0].tolist() == before
+
+
+def test_one_call_of_a_kernel_moves_a_group(monkeypatch):
+    calls = []
+    real = nano.backends.kernels.sgd_step
+
+    def spy(parameters, *rest):
+        calls.append((len(parameters), rest[-1]))
+        real(parameters, *rest)
+
+    monkeypatch.setattr(nano.backends.kernels, "sgd_step", spy)
+    params = [nano.ones(2, requires_grad=True) for _ in range(3)]
+    optimizer = nano.optim.SGD(params, lr=0.1, momentum=0.9)
+    for p in params[:2]:
+        p.grad = nano.ones(2)
+    optimizer.step()
+    params[2].grad = nano.ones(2)
+    optimizer.step()
+    # The third parameter comes a step later: its buffer holds nothing yet.
+    assert calls == [(2, True), (1, True), (2, False)]
 
 
 def test_what_is_no_state_dict():

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ..autograd.views import bump_version
 from ..backends import kernels
-from ..tensor import wrap
-from .optimizer import Optimizer, with_gradients
+from ..tensor import Tensor
+from .optimizer import Optimizer, arrays, gradients
 
 __all__ = ["Adam", "AdamW"]
 
@@ -64,7 +61,7 @@ class Adam(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        self._refuse_differentiable(differentiable)
+        self._check_implementation(differentiable, foreach, fused)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -78,42 +75,28 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
 
     def _check_options(self, group: dict[str, Any]) -> None:
-        self._require("learning rate", group["lr"], group["lr"] >= 0)
+        self._check_lr(group["lr"])
         self._require("epsilon value", group["eps"], group["eps"] >= 0)
         for i, beta in enumerate(group["betas"]):
             self._require(f"beta parameter at index {i}", beta, 0 <= beta < 1)
         self._require("weight_decay value", group["weight_decay"], group["weight_decay"] >= 0)
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
-        amsgrad, update = group["amsgrad"], kernels.adam_step
-        for p in with_gradients(group):
-            state = self.state[p]
-            if not state:
-                # float32 as in PyTorch: exact up to 16 million steps.
-                state["step"] = wrap(np.zeros((), np.float32))
-                for name in self._like_parameter[: 3 if amsgrad else 2]:
-                    state[name] = wrap(np.zeros_like(p._data))
-            elif amsgrad and "max_exp_avg_sq" not in state:
-                state["max_exp_avg_sq"] = wrap(np.zeros_like(p._data))
-            count = state["step"]._data
-            count += 1
-            update(
-                p._data,
-                p._grad._data,  # type: ignore[union-attr]
-                state["exp_avg"]._data,
-                state["exp_avg_sq"]._data,
-                state["max_exp_avg_sq"]._data if amsgrad else None,
-                int(count),
-                lr,
-                beta1,
-                beta2,
-                group["eps"],
-                group["weight_decay"],
-                group["decoupled_weight_decay"],
-                group["maximize"],
-            )
-            bump_version(p, "Adam.step")
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        names = self._like_parameter[: 3 if group["amsgrad"] else 2]
+        steps, kept = self._kept(params, names)
+        kernels.adam_step(
+            arrays(params),
+            gradients(params),
+            *kept,
+            *([] if group["amsgrad"] else [None]),
+            steps,
+            float(group["lr"]),
+            *group["betas"],
+            group["eps"],
+            group["weight_decay"],
+            group["decoupled_weight_decay"],
+            group["maximize"],
+        )
 
 
 class AdamW(Adam):
@@ -153,6 +136,8 @@ class AdamW(Adam):
             weight_decay,
             amsgrad,
             maximize=maximize,
+            foreach=foreach,
             differentiable=differentiable,
+            fused=fused,
             decoupled_weight_decay=True,
         )

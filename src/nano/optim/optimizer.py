@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..autograd.grad_mode import enable_grad
+from ..autograd.views import bump_version
 from ..errors import (
     ArgumentError,
     InputError,
@@ -16,16 +20,20 @@ from ..errors import (
     StateDictError,
     TypeMismatchError,
 )
-from ..functions.conversion import as_tensor
-from ..tensor import Tensor
+from ..functions.conversion import tensor
+from ..tensor import Tensor, wrap
 
 __all__ = ["Optimizer"]
+
+#: The state of a parameter that has none.
+_NOTHING: dict[str, Any] = {}
 
 
 class Optimizer:
     """Base of all optimizers.
 
-    A subclass says in :meth:`_update` how one parameter is moved, and calls a kernel for it.
+    A subclass says in :meth:`_step_group` how the parameters of one group are moved: it
+    collects their arrays in lists, and hands the lists to one kernel.
 
     Args:
         params: the parameters; or dicts with the key ``"params"`` and options that apply
@@ -44,6 +52,9 @@ class Optimizer:
 
     #: Entries of the state that have the shape of their parameter.
     _like_parameter: tuple[str, ...] = ()
+
+    #: Whether a step was taken since the first schedule was made; None if there is none.
+    _opt_called: bool | None = None
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -127,13 +138,27 @@ class Optimizer:
     def _check_options(self, group: dict[str, Any]) -> None:
         """Refuse options that make no sense; a subclass says which."""
 
-    def _refuse_differentiable(self, differentiable: bool) -> None:
+    def _check_implementation(
+        self, differentiable: bool, foreach: bool | None = None, fused: bool | None = None
+    ) -> None:
+        """Refuse what nano cannot do, and what PyTorch refuses."""
+        if foreach and fused:
+            raise ArgumentError(
+                type(self).__name__, "`fused` and `foreach` cannot be `True` together."
+            )
         if differentiable:
             raise ArgumentError(
                 type(self).__name__,
                 "a step is not recorded: differentiable must be False.",
                 hint="Write the update with nano.autograd.grad(..., create_graph=True).",
             )
+
+    def _check_lr(self, lr: Any) -> None:
+        if isinstance(lr, Tensor) and lr.numel() != 1:
+            raise InputError(
+                type(self).__name__, f"Tensor lr must be 1-element, this one has shape {lr.shape}."
+            )
+        self._require("learning rate", lr, lr >= 0)
 
     def _require(self, name: str, value: Any, fits: bool) -> None:
         if not fits:
@@ -165,25 +190,87 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                grad = p._grad
-                if grad is not None and grad._data.shape != p._data.shape:
-                    raise self._misfit(p)
-        for group in self.param_groups:
-            self._step_group(group)
+        if self._opt_called is False:
+            self._opt_called = True
+        writer = f"{type(self).__name__}.step"
+        # All shapes are looked at before the first parameter moves.
+        moving = [self._with_gradients(group["params"]) for group in self.param_groups]
+        for group, params in zip(self.param_groups, moving, strict=True):
+            if params:
+                self._step_group(group, params)
+                for p in params:
+                    bump_version(p, writer)
         return loss
 
-    def _misfit(self, p: Tensor) -> ShapeError:
+    def _with_gradients(self, params: list[Tensor]) -> list[Tensor]:
+        """The parameters that have a gradient.
+
+        Raises:
+            RuntimeError: if one has another shape than its gradient or its state.
+        """
+        moving = []
+        state_of = self.state.get
+        key = self._like_parameter[0] if self.state else ""
+        for p in params:
+            grad = p._grad
+            if grad is None:
+                continue
+            moving.append(p)
+            shape = p._data.shape
+            if grad._data.shape != shape:
+                raise self._misfit(p, "gradient", grad)
+            # What is kept of a parameter is made, and restored, in one shape: one entry tells.
+            kept = state_of(p, _NOTHING).get(key) if key else None
+            if kept is not None and kept._data.shape != shape:
+                raise self._misfit(p, key, kept)
+        return moving
+
+    def _misfit(self, p: Tensor, what: str, other: Tensor) -> ShapeError:
         return ShapeError(
             type(self).__name__,
-            f"a parameter has shape {p.shape}, but its gradient {p.grad.shape}; nothing was moved.",  # type: ignore[union-attr]
-            hint="After giving a parameter other data, call zero_grad().",
+            f"a parameter has shape {p.shape}, but its {what} {other.shape}; nothing was moved.",
+            hint="After giving a parameter other data, call zero_grad(); if its shape is another, "
+            "make a new optimizer.",
         )
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        """Move the parameters of one group."""
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Move ``params``, those parameters of one group that have a gradient."""
         raise NotImplementedError
+
+    def _kept(self, params: list[Tensor], names: Sequence[str]) -> tuple[list[int], list[Any]]:
+        """What is remembered of the parameters, with one more step counted.
+
+        Returns:
+            how many steps each parameter has had, and for each name a list of their arrays,
+            zeros at the first step.
+        """
+        states = [self.state[p] for p in params]
+        try:
+            counts, *lists = [[s[name]._data for s in states] for name in ("step", *names)]
+        except KeyError:
+            # Some parameter moves for the first time, or an option was switched on.
+            for p, state in zip(params, states, strict=True):
+                self._begin(p, state, names)
+            return self._kept(params, names)
+        steps = []
+        for count in counts:
+            step = int(count.item()) + 1
+            count.fill(step)
+            steps.append(step)
+        return steps, lists
+
+    def _begin(self, p: Tensor, state: dict[str, Any], names: Sequence[str]) -> None:
+        """Give ``p`` the entries of the state that it has not."""
+        if "step" not in state:
+            # float32 as in PyTorch: exact up to 16 million steps.
+            state["step"] = wrap(np.zeros((), np.float32))
+        for name in names:
+            if name not in state:
+                state[name] = wrap(self._initial(p))
+
+    def _initial(self, p: Tensor) -> NDArray:
+        """What an array that is kept of ``p`` begins with."""
+        return np.zeros_like(p._data)
 
     # State ------------------------------------------------------------------------------
 
@@ -248,16 +335,17 @@ class Optimizer:
 
     def _restored(self, key: str, value: Any, p: Tensor, number: Any) -> Any:
         """A copy of one entry of the state, in the dtype of its parameter."""
-        is_array = isinstance(value, Tensor) or hasattr(value, "__array_interface__")
-        if key in self._like_parameter and is_array and value.shape != p.shape:
+        is_array = isinstance(value, Tensor) or hasattr(value, "__array__")
+        if key in self._like_parameter and is_array and tuple(value.shape) != p.shape:
             raise StateDictError(
                 type(self).__name__,
-                f"{key} of parameter {number} has shape {value.shape}, the parameter {p.shape}; "
-                "nothing was loaded.",
+                f"{key} of parameter {number} has shape {tuple(value.shape)}, the parameter "
+                f"{p.shape}; nothing was loaded.",
             )
         if not is_array:
             return deepcopy(value)
-        t: Any = as_tensor(value).detach().clone()
+        # Not as_tensor(): that would bring another library's float64 to the default dtype.
+        t: Any = value.detach().clone() if isinstance(value, Tensor) else tensor(np.asarray(value))
         return t.to(p.dtype) if key in self._like_parameter else t
 
     def __repr__(self) -> str:
@@ -268,6 +356,11 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def with_gradients(group: dict[str, Any]) -> Iterable[Tensor]:
-    """The parameters of a group that have a gradient."""
-    return [p for p in group["params"] if p._grad is not None]
+def arrays(tensors: Iterable[Any]) -> list[Any]:
+    """The arrays that the tensors hold."""
+    return [t._data for t in tensors]
+
+
+def gradients(params: Iterable[Tensor]) -> list[Any]:
+    """The arrays of the parameters' gradients."""
+    return [p._grad._data for p in params]  # type: ignore[union-attr]

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.views import bump_version
 from ..backends import kernels
 from ..errors import InputError
-from ..tensor import wrap
-from .optimizer import Optimizer, with_gradients
+from ..tensor import Tensor, wrap
+from .optimizer import Optimizer, arrays, gradients
 
 __all__ = ["SGD"]
 
@@ -61,7 +60,7 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        self._refuse_differentiable(differentiable)
+        self._check_implementation(differentiable, foreach, fused)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -74,37 +73,35 @@ class SGD(Optimizer):
         super().__init__(params, defaults)
 
     def _check_options(self, group: dict[str, Any]) -> None:
-        self._require("learning rate", group["lr"], group["lr"] >= 0)
+        self._check_lr(group["lr"])
         self._require("momentum value", group["momentum"], group["momentum"] >= 0)
         self._require("weight_decay value", group["weight_decay"], group["weight_decay"] >= 0)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise InputError("SGD", "Nesterov momentum requires a momentum and zero dampening.")
 
-    def _step_group(self, group: dict[str, Any]) -> None:
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         # float() also takes a 0-d tensor as learning rate.
-        lr, momentum = float(group["lr"]), float(group["momentum"])
-        dampening, weight_decay = group["dampening"], group["weight_decay"]
-        nesterov, maximize = group["nesterov"], group["maximize"]
-        update = kernels.sgd_step
-        buffer, first = None, False
-        for p in with_gradients(group):
-            if momentum:
-                state = self.state[p]
-                kept = state.get("momentum_buffer")
-                first = kept is None
-                if first:
-                    kept = state["momentum_buffer"] = wrap(np.empty_like(p._data))
-                buffer = kept._data
-            update(
-                p._data,
-                p._grad._data,  # type: ignore[union-attr]
-                buffer,
-                lr,
-                momentum,
-                dampening,
-                weight_decay,
-                nesterov,
-                maximize,
-                first,
-            )
-            bump_version(p, "SGD.step")
+        momentum = float(group["momentum"])
+        options = (
+            float(group["lr"]),
+            momentum,
+            group["dampening"],
+            group["weight_decay"],
+            group["nesterov"],
+            group["maximize"],
+        )
+        if not momentum:
+            kernels.sgd_step(arrays(params), gradients(params), None, *options, False)
+            return
+        buffers = [self.state[p].get("momentum_buffer") for p in params]
+        known = [b._data for b in buffers if b is not None]
+        if len(known) < len(params):
+            pairs = list(zip(params, buffers, strict=True))
+            fresh = [p for p, b in pairs if b is None]
+            params = [p for p, b in pairs if b is not None]
+            new = [np.empty_like(p._data) for p in fresh]
+            kernels.sgd_step(arrays(fresh), gradients(fresh), new, *options, True)
+            for p, buffer in zip(fresh, new, strict=True):
+                self.state[p]["momentum_buffer"] = wrap(buffer)
+        if params:
+            kernels.sgd_step(arrays(params), gradients(params), known, *options, False)
