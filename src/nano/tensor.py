@@ -7,6 +7,7 @@ from ``functions``, and is tied to this class in ``functions/bind.py``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ from .errors import (
 )
 from .formatting import format_array
 from .handles import HookHandle
+from .layouts import checked_format, contiguous_format, lies_in, memory_format
 
-__all__ = ["Storage", "Tensor", "View", "storage_of", "wrap"]
+__all__ = ["Storage", "Tensor", "View", "content_token", "storage_of", "wrap"]
 
 _new = object.__new__
 _DEFAULT_REPR = (dtypes.int64, dtypes.bool_)
@@ -43,14 +45,31 @@ class Storage:
         version: how often the memory was written in place.
         changed_by: the operator that wrote last.
         rebased: how often an in-place operator changed the history of the base tensor.
+        exposed: how often the memory was handed to where writes are not counted.
     """
 
-    __slots__ = ("changed_by", "rebased", "version")
+    __slots__ = ("__weakref__", "changed_by", "exposed", "rebased", "version")
 
     def __init__(self) -> None:
         self.version = 0
         self.changed_by = ""
         self.rebased = 0
+        self.exposed = 0
+
+
+def content_token(t: Tensor) -> tuple[Storage, tuple[int, int]] | None:
+    """A token that stays equal as long as the content of ``t`` does; None if nobody can say.
+
+    Kernels keep weights that they have reordered for as long as the token stays. Writes by
+    operators move the version. Whoever writes to the memory itself has got it as an array
+    (``numpy()``, ``data``), which is counted, and holds it until then, which shows in the
+    array's count of references: three are the tensor's, and two of this function.
+    """
+    array = t._data
+    if array.base is not None or sys.getrefcount(array) > 3:
+        return None
+    storage = storage_of(t)
+    return storage, (storage.version, storage.exposed)
 
 
 class View:
@@ -243,12 +262,18 @@ class Tensor:
                 owner, f"dim {dim} is out of range for a tensor of shape {self.shape}."
             ) from None
 
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in memory in row-major order without gaps."""
-        return self._data.flags.c_contiguous
+    def is_contiguous(self, *, memory_format: memory_format = contiguous_format) -> bool:
+        """Whether the elements lie in memory in row-major order, or that of a format, without gaps.
+
+        >>> t = nano.zeros(2, 3, 4, 5).to(memory_format=nano.channels_last)
+        >>> t.is_contiguous(), t.is_contiguous(memory_format=nano.channels_last)
+        (False, True)
+        """
+        return lies_in(self._data, checked_format("is_contiguous", memory_format))
 
     def data_ptr(self) -> int:
         """The address of the first element."""
+        storage_of(self).exposed += 1
         return self._data.__array_interface__["data"][0]
 
     def is_floating_point(self) -> bool:
@@ -356,6 +381,7 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory without the history, and unknown to the version count."""
+        storage_of(self).exposed += 1
         return wrap(self._data.view())
 
     @data.setter
@@ -442,6 +468,7 @@ class Tensor:
                 "writing to the array would not be recorded, and this tensor requires gradients.",
                 hint="Use t.detach().numpy().",
             )
+        storage_of(self).exposed += 1
         return self._data
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
@@ -522,7 +549,7 @@ class Tensor:
                 f"this one was made by {self.grad_fn.name()}.",
                 hint="Use t.detach().clone().",
             )
-        t = wrap(self._data.copy())
+        t = wrap(self._data.copy(order="K"))
         t.__class__ = type(self)
         t._requires_grad = self._requires_grad
         memo[id(self)] = t

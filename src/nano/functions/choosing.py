@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ..autograd.views import write_in_place
 from ..dtypes import int64
 from ..errors import DtypeError, ShapeError, TypeMismatchError
+from ..layouts import preserve_format
 from ..random import Generator
 from ..tensor import Tensor, wrap
-from .creation import checked_dtype, checked_shape, finish, like
+from .creation import array_like, checked_dtype, checked_shape, finish, like
 from .drawing import Draw, numpy_generator
 from .operands import check_tensor, is_number, require_floating
 
@@ -72,9 +73,12 @@ def randint(
 
 
 def randint_like(input: Tensor, *bounds: Any, dtype: Any = None, **options: Any) -> Tensor:
-    """:func:`randint` in the shape and, unless given, the dtype of ``input``."""
+    """:func:`randint` in the shape and, unless given, the dtype and memory format of ``input``."""
     shape, d = like("randint_like", input, dtype, options.pop("device", None))
-    return randint(*bounds, shape, dtype=d, **options)
+    array = array_like("randint_like", input, d, options.pop("memory_format", preserve_format))
+    requires_grad = options.pop("requires_grad", False)
+    array[...] = randint(*bounds, shape, dtype=d, **options)._data
+    return finish(array, requires_grad)
 
 
 def randperm(

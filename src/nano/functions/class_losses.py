@@ -14,6 +14,8 @@ from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, GradientError, InputError, ShapeError
 from ..tensor import Tensor, wrap
+from .autocast import raised
+from .autocast import state as autocast_state
 from .operands import check_tensor, require_floating
 from .softmax import log_softmax
 
@@ -147,6 +149,8 @@ def nll_loss(
     tensor(0.3000)
     """
     check_reduction("nll_loss", reduction)
+    if autocast_state.dtype is not None:
+        input, weight = raised(input, weight)
     require_floating("nll_loss", input)
     _check_labels("nll_loss", input, target, weight)
     return NllLoss.apply(input, target, weight, ignore_index=ignore_index, reduction=reduction)
@@ -186,6 +190,8 @@ def cross_entropy(
     """
     owner = "cross_entropy"
     check_reduction(owner, reduction)
+    if autocast_state.dtype is not None:
+        input, target, weight = raised(input, target, weight)
     require_floating(owner, input)
     check_tensor(owner, target, "target")
     if label_smoothing and not 0.0 <= label_smoothing <= 1.0:

@@ -12,7 +12,9 @@ from ..autograd.derivatives import sum_to_shape
 from ..autograd.function import Function
 from ..devices import device
 from ..dtypes import dtype, from_numpy_dtype, get_default_dtype, to_dtype
-from ..errors import DtypeError, InputError, ShapeError, TypeMismatchError
+from ..errors import ArgumentError, DtypeError, InputError, ShapeError, TypeMismatchError
+from ..layouts import checked_format, contiguous_format, copy_in, lies_in, preserve_format
+from ..layouts import memory_format as memory_format_class
 from ..tensor import Tensor, wrap
 from .operands import check_tensor, fitting
 
@@ -205,7 +207,7 @@ class To(Function):
     @staticmethod
     def forward(ctx, x, *, dtype):
         ctx.source = from_numpy_dtype(x.dtype)
-        y = x.astype(dtype.numpy)
+        y = kernels.cast(x, dtype.numpy)
         if not dtype.is_floating_point:
             ctx.mark_non_differentiable(y)
         return y
@@ -221,8 +223,10 @@ class Clone(Function):
     formula = "x"
 
     @staticmethod
-    def forward(ctx, x):
-        return x.copy(order="K")
+    def forward(ctx, x, *, memory_format=preserve_format):
+        if memory_format is preserve_format:
+            return x.copy(order="K")
+        return copy_in("clone", memory_format, x)
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -230,11 +234,11 @@ class Clone(Function):
 
 
 class Contiguous(Function):
-    """A row-major copy of x; d/dx = 1."""
+    """A copy of x whose elements lie in another order in memory; d/dx = 1."""
 
     @staticmethod
-    def forward(ctx, x):
-        return np.ascontiguousarray(x)
+    def forward(ctx, x, *, memory_format=contiguous_format):
+        return copy_in("contiguous", memory_format, x)
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -248,8 +252,9 @@ def to(
     device: Any = None,
     copy: bool = False,
     non_blocking: bool = False,
+    memory_format: memory_format_class | None = preserve_format,
 ) -> Tensor:
-    """``input`` in another dtype; ``input`` itself if it has that dtype already.
+    """``input`` in another dtype or memory format; itself if it has both already.
 
     Args:
         input: any tensor.
@@ -257,9 +262,16 @@ def to(
         dtype: the dtype wanted.
         device: only ``"cpu"``.
         copy: make a copy in any case.
+        memory_format: the order of the elements in memory wanted, such as
+            ``nano.channels_last``; by default it stays.
+
+    Raises:
+        RuntimeError: if the format needs another number of dimensions.
 
     >>> nano.tensor([1.7, -1.7]).to(nano.int64)
     tensor([ 1, -1])
+    >>> nano.zeros(2, 3, 4, 5).to(memory_format=nano.channels_last).stride()
+    (60, 1, 15, 3)
     """
     for a in args:
         if isinstance(a, Tensor):
@@ -268,31 +280,66 @@ def to(
             dtype = a
         elif isinstance(a, bool):
             copy = a
+        elif isinstance(a, memory_format_class):
+            raise TypeMismatchError(
+                "to", f"{a} is not taken by position.", hint=f"Say memory_format={a}."
+            )
         elif a is not None:
             device = a
     if device is not None:
         _check_device(device)
     wanted = input.dtype if dtype is None else to_dtype(dtype)
-    if wanted.numpy == input._data.dtype:
-        return clone(input) if copy else input
-    return To.apply(input, dtype=wanted)
+    if wanted.numpy != input._data.dtype:
+        input = To.apply(input, dtype=wanted)
+    elif copy:
+        return clone(input, memory_format=memory_format)
+    return _arranged("to", input, checked_format("to", memory_format, preserve_format))
+
+
+def _arranged(owner: str, input: Tensor, memory_format: memory_format_class) -> Tensor:
+    """``input`` itself if its elements lie in that order, else a copy in which they do."""
+    if memory_format is preserve_format or lies_in(input._data, memory_format):
+        return input
+    return Contiguous.apply(input, memory_format=memory_format)
 
 
 _check_device = device
 
 
-def clone(input: Tensor) -> Tensor:
+def clone(input: Tensor, *, memory_format: memory_format_class | None = preserve_format) -> Tensor:
     """A copy, through which gradients flow.
+
+    Args:
+        input: any tensor.
+        memory_format: the order of the copy's elements in memory; by default that of ``input``.
 
     >>> t = nano.ones(2); u = t.clone(); u[0] = 5.0; t
     tensor([1., 1.])
     """
-    return Clone.apply(check_tensor("clone", input))
+    check_tensor("clone", input)
+    if memory_format is preserve_format:
+        return Clone.apply(input)
+    order = checked_format("clone", memory_format, preserve_format)
+    return Clone.apply(input, memory_format=order)
 
 
-def contiguous(input: Tensor) -> Tensor:
-    """``input`` if its elements lie row by row without gaps, else such a copy."""
-    return input if input._data.flags.c_contiguous else Contiguous.apply(input)
+def contiguous(input: Tensor, *, memory_format: memory_format_class = contiguous_format) -> Tensor:
+    """``input`` if its elements lie row by row without gaps, else such a copy.
+
+    Args:
+        input: any tensor.
+        memory_format: another order than row by row, such as ``nano.channels_last``.
+
+    Raises:
+        RuntimeError: if the format needs another number of dimensions.
+
+    >>> nano.zeros(2, 3, 4, 5).contiguous(memory_format=nano.channels_last).stride()
+    (60, 1, 15, 3)
+    """
+    order = checked_format("contiguous", memory_format)
+    if order is preserve_format and not input._data.flags.c_contiguous:
+        raise ArgumentError("contiguous", "preserve memory format is unsupported: it keeps gaps.")
+    return _arranged("contiguous", input, order)
 
 
 def type_as(input: Tensor, other: Tensor) -> Tensor:
@@ -301,8 +348,10 @@ def type_as(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _converter(d: dtype) -> Any:
-    def convert(input: Tensor) -> Tensor:
-        return to(input, d)
+    def convert(
+        input: Tensor, *, memory_format: memory_format_class | None = preserve_format
+    ) -> Tensor:
+        return to(input, d, memory_format=memory_format)
 
     convert.__doc__ = f"``input`` in {d}; itself if it is that already."
     return convert

@@ -13,6 +13,8 @@ from ..devices import device as device_class
 from ..dtypes import dtype as dtype_class
 from ..dtypes import get_default_dtype, int64, to_dtype
 from ..errors import ShapeError, TypeMismatchError
+from ..layouts import checked_format, contiguous_format, empty_beside, empty_in, preserve_format
+from ..layouts import memory_format as memory_format_class
 from ..tensor import Tensor, wrap
 from .conversion import tensor
 from .operands import as_one, as_shape, check_tensor, fitting, is_number
@@ -112,15 +114,19 @@ def empty(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    memory_format: memory_format_class | None = contiguous_format,
 ) -> Tensor:
-    """A tensor whose elements are whatever the memory held; arguments as for :func:`zeros`.
+    """A tensor whose elements are whatever the memory held.
+
+    Args: as for :func:`zeros`; ``memory_format`` is the order of the elements in memory.
 
     >>> nano.empty(2, 3).shape
     (2, 3)
     """
     shape = checked_shape("empty", as_one("empty", "size", sizes, size))
     d = checked_dtype(dtype, device)
-    return finish(np.empty(shape, d.numpy), requires_grad)
+    order = checked_format("empty", memory_format, contiguous_format)
+    return finish(empty_in("empty", order, shape, d.numpy), requires_grad)
 
 
 def full(
@@ -146,12 +152,12 @@ def full(
     if dtype is None and not isinstance(value, float):
         dtype = type(value)
     d = checked_dtype(dtype, device)
-    return finish(_filled("full", checked_shape("full", (size,)), value, d), requires_grad)
+    array = np.empty(checked_shape("full", (size,)), d.numpy)
+    return finish(_filled("full", array, value, d), requires_grad)
 
 
-def _filled(owner: str, shape: tuple[int, ...], value: Any, d: dtype_class) -> NDArray:
+def _filled(owner: str, array: NDArray, value: Any, d: dtype_class) -> NDArray:
     fitting(owner, value, d)
-    array = np.empty(shape, d.numpy)
     array[...] = np.asarray(value).astype(d.numpy)
     return array
 
@@ -279,36 +285,71 @@ def like(owner: str, input: Any, dtype: Any, device: Any) -> tuple[tuple[int, ..
     return input._data.shape, checked_dtype(input.dtype if dtype is None else dtype, device)
 
 
+def array_like(
+    owner: str, input: Tensor, d: dtype_class, memory_format: memory_format_class | None
+) -> NDArray:
+    """A fresh array for a tensor like ``input``, not filled.
+
+    Raises:
+        TypeError: if ``memory_format`` is none.
+        RuntimeError: if the format needs another number of dimensions.
+    """
+    order = checked_format(owner, memory_format, preserve_format)
+    return empty_beside(owner, order, input._data, d.numpy)
+
+
 def zeros_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: memory_format_class | None = preserve_format,
 ) -> Tensor:
-    """Zeros in the shape and, unless given, the dtype of ``input``.
+    """Zeros in the shape and, unless given, the dtype and the memory format of ``input``.
 
     >>> nano.zeros_like(nano.tensor([1, 2]))
     tensor([0, 0])
     """
-    shape, d = like("zeros_like", input, dtype, device)
-    return finish(np.zeros(shape, d.numpy), requires_grad)
+    _, d = like("zeros_like", input, dtype, device)
+    if memory_format is preserve_format:
+        # The system's fresh pages are zeros already: nothing needs to be written.
+        return finish(np.zeros_like(input._data, d.numpy), requires_grad)
+    array = array_like("zeros_like", input, d, memory_format)
+    array[...] = 0
+    return finish(array, requires_grad)
 
 
 def ones_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: memory_format_class | None = preserve_format,
 ) -> Tensor:
-    """Ones in the shape and, unless given, the dtype of ``input``.
+    """Ones in the shape and, unless given, the dtype and the memory format of ``input``.
 
     >>> nano.ones_like(nano.tensor([1.5, 2.0]))
     tensor([1., 1.])
     """
-    shape, d = like("ones_like", input, dtype, device)
-    return finish(np.ones(shape, d.numpy), requires_grad)
+    _, d = like("ones_like", input, dtype, device)
+    array = array_like("ones_like", input, d, memory_format)
+    array[...] = 1
+    return finish(array, requires_grad)
 
 
 def empty_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: memory_format_class | None = preserve_format,
 ) -> Tensor:
-    """:func:`empty` in the shape and, unless given, the dtype of ``input``."""
-    shape, d = like("empty_like", input, dtype, device)
-    return finish(np.empty(shape, d.numpy), requires_grad)
+    """:func:`empty` in the shape and, unless given, the dtype and memory format of ``input``."""
+    _, d = like("empty_like", input, dtype, device)
+    return finish(array_like("empty_like", input, d, memory_format), requires_grad)
 
 
 def full_like(
@@ -318,15 +359,17 @@ def full_like(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    memory_format: memory_format_class | None = preserve_format,
 ) -> Tensor:
-    """``fill_value`` everywhere, in the shape and, unless given, the dtype of ``input``.
+    """``fill_value`` everywhere, in the shape, dtype and memory format of ``input`` unless given.
 
     >>> nano.full_like(nano.tensor([1.5, 2.0]), 3)
     tensor([3., 3.])
     """
-    shape, d = like("full_like", input, dtype, device)
+    _, d = like("full_like", input, dtype, device)
     value = _number("full_like", "fill_value", fill_value)
-    return finish(_filled("full_like", shape, value, d), requires_grad)
+    array = array_like("full_like", input, d, memory_format)
+    return finish(_filled("full_like", array, value, d), requires_grad)
 
 
 def _new_zeros(self: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Tensor:

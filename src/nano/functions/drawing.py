@@ -16,9 +16,10 @@ from ..autograd.views import write_in_place
 from ..dtypes import bfloat16, float16, float64, from_numpy_dtype
 from ..dtypes import dtype as dtype_class
 from ..errors import DtypeError, InputError, ShapeError, TypeMismatchError
+from ..layouts import memory_format, preserve_format
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
-from .creation import checked_dtype, checked_shape, finish, like
+from .creation import array_like, checked_dtype, checked_shape, finish, like
 from .operands import as_one, check_tensor, require_floating
 
 __all__ = [
@@ -137,16 +138,36 @@ def randn(
     return finish(_draw_normal("randn", shape, d, generator), requires_grad)
 
 
-def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
-    """:func:`rand` in the shape and, unless given, the dtype of ``input``."""
+def rand_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: memory_format | None = preserve_format,
+    generator: Generator | None = None,
+) -> Tensor:
+    """:func:`rand` in the shape and, unless given, the dtype and memory format of ``input``."""
     shape, d = like("rand_like", input, dtype, device)
-    return rand(shape, dtype=d, **options)
+    array = array_like("rand_like", input, d, memory_format)
+    array[...] = _draw_uniform("rand_like", shape, d, generator)
+    return finish(array, requires_grad)
 
 
-def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
-    """:func:`randn` in the shape and, unless given, the dtype of ``input``."""
+def randn_like(
+    input: Tensor,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: memory_format | None = preserve_format,
+    generator: Generator | None = None,
+) -> Tensor:
+    """:func:`randn` in the shape and, unless given, the dtype and memory format of ``input``."""
     shape, d = like("randn_like", input, dtype, device)
-    return randn(shape, dtype=d, **options)
+    array = array_like("randn_like", input, d, memory_format)
+    array[...] = _draw_normal("randn_like", shape, d, generator)
+    return finish(array, requires_grad)
 
 
 def uniform(

@@ -18,6 +18,8 @@ from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor, wrap
+from .autocast import lowered
+from .autocast import state as autocast_state
 from .operands import check_tensor
 
 __all__ = ["einsum"]
@@ -111,6 +113,8 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     """
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
+    if autocast_state.dtype is not None:
+        operands = lowered(*operands)
     for i, x in enumerate(operands):
         check_tensor("einsum", x, f"operand {i}")
         if x._data.dtype != operands[0]._data.dtype:

@@ -16,6 +16,8 @@ from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, InputError, ShapeError
 from ..tensor import Tensor, wrap
+from .autocast import raised
+from .autocast import state as autocast_state
 from .binary import maximum
 from .class_losses import check_constant, check_reduction
 from .operands import as_tensor_like, check_tensor, require_floating, result_type
@@ -81,6 +83,8 @@ def _distance(
 ) -> Tensor:
     check_reduction(owner, reduction)
     check_tensor(owner, input)
+    if autocast_state.dtype is not None:
+        input, target = raised(input, target)
     check_tensor(owner, target, "target")
     if input._data.shape != target._data.shape:
         # PyTorch warns even where the shapes then turn out not to fit.
@@ -240,6 +244,8 @@ def binary_cross_entropy(
     """
     owner = "binary_cross_entropy"
     check_reduction(owner, reduction)
+    if autocast_state.dtype is not None:
+        input, target, weight = raised(input, target, weight)
     require_floating(owner, input)
     check_tensor(owner, target, "target")
     _check_same_size(owner, input, target, weight=weight)
@@ -287,6 +293,8 @@ def binary_cross_entropy_with_logits(
     """
     owner = "binary_cross_entropy_with_logits"
     check_reduction(owner, reduction)
+    if autocast_state.dtype is not None:
+        input, target, weight, pos_weight = raised(input, target, weight, pos_weight)
     require_floating(owner, input)
     require_floating(owner, target, "target")
     _check_same_size(owner, input, target, weight=weight, pos_weight=pos_weight)

@@ -11,6 +11,8 @@ from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
+from .autocast import lowered
+from .autocast import state as autocast_state
 from .operands import check_tensor
 from .reduction import Sum
 
@@ -88,6 +90,13 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     >>> nano.matmul(nano.tensor([[1.0, 2.0], [3.0, 4.0]]), nano.tensor([1.0, 1.0]))
     tensor([3., 7.])
     """
+    if autocast_state.dtype is not None:
+        input, other = lowered(input, other)
+    return _product(input, other)
+
+
+def _product(input: Tensor, other: Tensor) -> Tensor:
+    """:func:`matmul` in the operands' own dtype."""
     x, y = _operands("matmul", input, other)
     nx, ny = x.ndim, y.ndim
     if nx == 2 and ny == 2:
@@ -104,9 +113,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if nx == 1 and ny == 1:
         return Dot.apply(input, other)
     if ny == 1:
-        return matmul(input, other.reshape(-1, 1)).squeeze(-1)
+        return _product(input, other.reshape(-1, 1)).squeeze(-1)
     if nx == 1:
-        return matmul(input.reshape(1, -1), other).squeeze(-2)
+        return _product(input.reshape(1, -1), other).squeeze(-2)
     if ny == 2:
         # One large product is faster than a batch of small ones by the same matrix.
         rows = input.reshape(-1, x.shape[-1]) if x.size else None
@@ -162,6 +171,8 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     >>> nano.mm(nano.tensor([[1, 2]]), nano.tensor([[3], [4]]))
     tensor([[11]])
     """
+    if autocast_state.dtype is not None:
+        input, mat2 = lowered(input, mat2)
     _operands("mm", input, mat2)
     _check_ndim("mm", input, 2, "input")
     _check_ndim("mm", mat2, 2, "mat2")
@@ -175,6 +186,8 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     >>> nano.bmm(nano.ones(2, 1, 3), nano.ones(2, 3, 1)).flatten()
     tensor([3., 3.])
     """
+    if autocast_state.dtype is not None:
+        input, mat2 = lowered(input, mat2)
     _operands("bmm", input, mat2)
     _check_ndim("bmm", input, 3, "input")
     _check_ndim("bmm", mat2, 3, "mat2")
@@ -193,7 +206,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     _operands("mv", input, vec)
     _check_ndim("mv", input, 2, "input")
     _check_ndim("mv", vec, 1, "vec")
-    return matmul(input, vec)
+    return _product(input, vec)
 
 
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
@@ -216,6 +229,8 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     >>> nano.inner(nano.tensor([[1, 2], [3, 4]]), nano.tensor([1, 1]))
     tensor([3, 7])
     """
+    if autocast_state.dtype is not None:
+        input, other = lowered(input, other)
     x, y = _operands("inner", input, other)
     if not x.ndim or not y.ndim:
         return input * other
@@ -246,6 +261,8 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     >>> nano.addmm(nano.ones(1, 1), nano.ones(1, 2), nano.ones(2, 1), alpha=2)
     tensor([[5.]])
     """
+    if autocast_state.dtype is not None:
+        input, mat1, mat2 = lowered(input, mat1, mat2)
     product = mm(mat1, mat2)
     if alpha != 1:
         product = product * alpha
@@ -301,6 +318,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(nano.tensor([[1.0, 2.0]]), nano.tensor([[3.0, 4.0]]), nano.tensor([0.5]))
     tensor([[11.5000]])
     """
+    if autocast_state.dtype is not None:
+        input, weight, bias = lowered(input, weight, bias)
     x, w = _operands("linear", input, weight)
     if w.ndim == 1:  # one output, whose dimension PyTorch leaves out
         product = matmul(input, weight)

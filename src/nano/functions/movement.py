@@ -20,6 +20,7 @@ from ..autograd.derivatives import sum_to_shape
 from ..autograd.function import Function
 from ..dtypes import to_numpy_dtype
 from ..errors import ShapeError
+from ..layouts import channels_last, lies_in
 from ..tensor import Tensor
 from .operands import as_dims, as_one, as_shape, check_tensor, normal_dim
 
@@ -222,12 +223,12 @@ class Unsqueeze(Reshape):
 
 
 class ViewAs(Reshape):
-    """Another shape without a copy."""
+    """Another shape without a copy, but of channels-last memory; see :func:`view`."""
 
     @staticmethod
     def forward(ctx, x, *, shape):
         y = x.reshape(shape)
-        if y.size and not np.may_share_memory(x, y):
+        if y.size and not np.may_share_memory(x, y) and not lies_in(x, channels_last):
             raise ShapeError(
                 "view",
                 f"shape {y.shape} would need a copy: the elements are not in row-major order.",
@@ -292,7 +293,12 @@ class ViewDtype(Function):
 
 
 def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
-    """The elements under another shape, never copied.
+    """The elements under another shape, without a copy.
+
+    There is one exception. Convolutions and their like leave channels-last memory here, also
+    where PyTorch would not, so that ``x.view(x.size(0), -1)`` would fail after them. Of a
+    4-d tensor in ``nano.channels_last`` memory, a shape that no view can have is therefore
+    given as a copy, through which gradients flow: writing into it does not change ``input``.
 
     Args:
         input: any tensor.
@@ -301,7 +307,8 @@ def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Ten
         dtype: such a dtype, by name.
 
     Raises:
-        RuntimeError: if the number of elements does not fit, or a copy would be needed.
+        RuntimeError: if the number of elements does not fit, or a copy would be needed
+            of memory that is not channels-last.
 
     >>> t = nano.zeros(2, 2); t.view(4)[0] = 1.0; t
     tensor([[1., 0.],

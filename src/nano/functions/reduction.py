@@ -14,6 +14,8 @@ from ..backends import kernels
 from ..dtypes import int64, to_dtype, uint8
 from ..errors import DtypeError
 from ..tensor import Tensor, wrap
+from .autocast import raised
+from .autocast import state as autocast_state
 from .operands import as_dims, check_tensor, normal_dim, read_alias
 
 __all__ = [
@@ -263,6 +265,8 @@ def prod(
     """
     dim = read_alias("prod", "dim", dim, "axis", axis, None)
     keep = bool(read_alias("prod", "keepdim", keepdim, "keepdims", keepdims, False))
+    if autocast_state.dtype is not None:
+        (input,) = raised(input)
     x = _summable(check_tensor("prod", input), dtype)
     ndim = x._data.ndim
     if dim is not None:

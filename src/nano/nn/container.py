@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from ..errors import IndexingError, TypeMismatchError
+from .activation import ReLU
+from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .module import Module, indent
 
 __all__ = ["ModuleDict", "ModuleList", "Sequential"]
@@ -91,6 +94,9 @@ class _Ordered(Module):
 class Sequential(_Ordered):
     """Modules in a row: each gets what the one before it gives.
 
+    A batch normalisation that a ReLU follows is computed together with it, in one pass over
+    memory, unless one of the two has hooks.
+
     Args:
         modules: the modules in their order, or one dict from names to modules.
 
@@ -117,8 +123,15 @@ class Sequential(_Ordered):
 
     def forward(self, input: Any) -> Any:
         """Shapes: what the first module takes; what the last one gives."""
-        for module in self._modules.values():
-            input = module(input)  # type: ignore[misc]
+        done = None
+        for module, following in pairwise([*self._modules.values(), None]):
+            if module is done:
+                done = None
+            elif _are_one_pass(module, following):
+                input = module(input, activation="relu")  # type: ignore[misc]
+                done = following
+            else:
+                input = module(input)  # type: ignore[misc]
         return input
 
     def __getitem__(self, index: Any) -> Any:
@@ -140,6 +153,15 @@ class Sequential(_Ordered):
         if not isinstance(other, Sequential):
             return NotImplemented
         return Sequential(*self, *other)
+
+
+def _are_one_pass(module: Any, following: Any) -> bool:
+    """Whether the two are a batch normalisation and its ReLU, with nobody listening between."""
+    return (
+        type(following) is ReLU
+        and isinstance(module, (BatchNorm1d, BatchNorm2d, BatchNorm3d))
+        and not (module.has_hooks() or following.has_hooks())
+    )
 
 
 class ModuleList(_Ordered):

@@ -1,4 +1,4 @@
-"""Changing the dtype of a Module's tensors in place."""
+"""Changing the dtype and the memory format of a Module's tensors in place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..dtypes import dtype as Dtype
 from ..dtypes import to_dtype
 from ..errors import TypeMismatchError
 from ..functions.conversion import to
+from ..layouts import checked_format, preserve_format
 from ..tensor import Tensor, wrap
 
 __all__ = ["conversion_from"]
@@ -21,15 +22,21 @@ def conversion_from(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[
     Raises:
         TypeError: if the dtype is not floating point, or an argument is unknown.
     """
-    wanted = _wanted_dtype(args, dict(kwargs))
+    options = dict(kwargs)
+    order = checked_format("Module.to", options.pop("memory_format", None), preserve_format)
+    wanted = _wanted_dtype(args, options)
 
     def convert(t: Tensor) -> None:
-        if wanted is None or not t.is_floating_point() or t.dtype is wanted:
+        d = wanted if wanted is not None and t.is_floating_point() else t.dtype
+        # As in PyTorch: weights of convolutions are put in order, biases have none.
+        new_order = order if t.ndim in (4, 5) else preserve_format
+        data = to(wrap(t._data), d, memory_format=new_order)
+        if data._data is t._data:
             return
         # The tensor stays the same object, so that optimizers and other modules keep it.
-        t.data = to(wrap(t._data), wanted)
+        t.data = data
         if t._grad is not None:
-            t._grad = to(t._grad.detach(), wanted)
+            t._grad = to(t._grad.detach(), d, memory_format=new_order)
 
     return convert
 

@@ -8,8 +8,26 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DtypeError
-from ..functions.activation import dropout, gelu, implicit_dim, leaky_relu
+from ..functions.activation import (
+    dropout,
+    dropout1d,
+    dropout2d,
+    gelu,
+    implicit_dim,
+    leaky_relu,
+    silu,
+)
+from ..functions.adaptive_pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+)
+from ..functions.attention import scaled_dot_product_attention
+from ..functions.batch_norm import batch_norm
 from ..functions.class_losses import cross_entropy, nll_loss
+from ..functions.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+from ..functions.embedding import embedding
 from ..functions.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -17,7 +35,9 @@ from ..functions.losses import (
     mse_loss,
 )
 from ..functions.matmul import linear
+from ..functions.normalisation import group_norm, instance_norm, layer_norm, rms_norm
 from ..functions.operands import check_tensor, require_floating
+from ..functions.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from ..functions.rearrange import pad
 from ..functions.softmax import log_softmax as _log_softmax
 from ..functions.softmax import softmax as _softmax
@@ -27,22 +47,44 @@ from ..functions.unary import sigmoid, tanh
 from ..tensor import Tensor, wrap
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cross_entropy",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "embedding",
     "gelu",
+    "group_norm",
+    "instance_norm",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
+    "max_pool1d",
+    "max_pool2d",
     "mse_loss",
     "nll_loss",
     "normalize",
     "one_hot",
     "pad",
     "relu",
+    "rms_norm",
+    "scaled_dot_product_attention",
     "sigmoid",
+    "silu",
     "softmax",
     "softmin",
     "tanh",

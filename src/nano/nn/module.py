@@ -71,9 +71,13 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_hooks or self._forward_pre_hooks:
+        if self._forward_hooks or self._forward_pre_hooks:  # has_hooks(), without a call
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def has_hooks(self) -> bool:
+        """Whether somebody listens to its calls."""
+        return bool(self._forward_hooks or self._forward_pre_hooks)
 
     def extra_repr(self) -> str:
         """What stands between the brackets of its line in the repr."""
