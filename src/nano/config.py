@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["data_dir"]
+__all__ = ["cache_dir", "data_dir"]
 
 
 def data_dir() -> Path:
@@ -18,8 +18,15 @@ def data_dir() -> Path:
 
     if given := os.environ.get("NANO_DATA"):
         return Path(given).expanduser()
+    return cache_dir() / "data"
+
+
+def cache_dir() -> Path:
+    """The folder for what nano can make again: ``$XDG_CACHE_HOME/nano``, else ``~/.cache/nano``."""
+    from pathlib import Path
+
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "nano" / "data"
+    return Path(cache).expanduser() / "nano"
 
 
 # log(0) is -inf and 0 / 0 is NaN, in silence, as in PyTorch. NumPy warns of both, in the

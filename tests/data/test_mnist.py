@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nano
-from nano.data import MNIST, mnist, read_idx
+from nano.data import MNIST, download, mnist, read_idx
 from nano.errors import DataError
 
 
@@ -208,5 +208,5 @@ def test_the_reason_why_a_download_failed_is_one_short_line():
     class RetryError(Exception):
         reason = OSError("HTTPSConnection(host='a', port=443): Failed to resolve 'a'")
 
-    assert mnist._reason(OSError(RetryError("Max retries exceeded"))) == "Failed to resolve 'a'"
-    assert mnist._reason(OSError("404 Client Error: Not Found")) == "404 Client Error: Not Found"
+    assert download._reason(OSError(RetryError("Max retries exceeded"))) == "Failed to resolve 'a'"
+    assert download._reason(OSError("404 Client Error: Not Found")) == "404 Client Error: Not Found"

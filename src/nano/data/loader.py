@@ -16,6 +16,7 @@ from ..functions.joining import stack
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
 from .sets import Subset, TensorDataset
+from .workers import Workers
 
 __all__ = ["DataLoader", "default_collate"]
 
@@ -35,10 +36,21 @@ class DataLoader:
             of a pass decides the order of the whole pass.
         in_memory: hold all samples as tensors, and make a batch with one indexing operation
             instead of sample by sample. A TensorDataset, or a Subset of one, is used as it
-            is; other sets are read whole, once.
+            is, and its transform gets whole batches; other sets are read whole, once.
+        num_workers: processes that make batches beside this one, for sets whose samples are
+            slow to make; 0 to make them here. Each seeds its random numbers with the seed of
+            the pass, drawn from ``generator``, plus its id.
+        worker_init_fn: called in each worker with its id, when it starts.
+        prefetch_factor: batches that each worker makes ahead; 2 if not given.
+        persistent_workers: keep the workers for the next pass.
+        timeout: seconds to wait for a worker's batch; 0 to wait for ever.
+        multiprocessing_context: ``"fork"``, ``"spawn"`` or ``"forkserver"``; if not given,
+            ``"fork"`` on Linux and ``"spawn"`` elsewhere.
 
     Raises:
         ValueError: if the arguments contradict each other.
+        RuntimeError: while iterating, if a worker ends unexpectedly or takes too long. An
+            error inside a worker is raised here, as the same type, with its traceback as text.
 
     >>> data = nano.data.TensorDataset(nano.arange(5))
     >>> [batch for (batch,) in nano.data.DataLoader(data, batch_size=2)]
@@ -56,6 +68,12 @@ class DataLoader:
         drop_last: bool = False,
         generator: Generator | None = None,
         in_memory: bool = False,
+        num_workers: int = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        timeout: float = 0,
+        multiprocessing_context: Any = None,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(
@@ -67,6 +85,7 @@ class DataLoader:
             raise InputError(
                 "DataLoader", "with in_memory no samples are collated: give no collate_fn."
             )
+        _check_workers(num_workers, in_memory, prefetch_factor, persistent_workers, timeout)
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -75,7 +94,17 @@ class DataLoader:
         self.drop_last = drop_last
         self.generator = generator
         self.in_memory = in_memory
-        self._arrays, self._is_bare = _whole(dataset) if in_memory else (None, False)
+        self.num_workers = num_workers
+        self.worker_init_fn = worker_init_fn
+        self.prefetch_factor = 2 if num_workers and prefetch_factor is None else prefetch_factor
+        self.persistent_workers = persistent_workers
+        self.timeout = timeout
+        self.multiprocessing_context = multiprocessing_context
+        # Workers between two passes.
+        self._idle: Workers | None = None
+        self._arrays, self._transform, self._is_bare = (
+            _whole(dataset) if in_memory else (None, None, False)
+        )
         if generator is not None and not isinstance(generator, Generator):
             raise TypeMismatchError(
                 "DataLoader",
@@ -91,7 +120,16 @@ class DataLoader:
         # The order is drawn here and now, not when the first batch is asked for: who sets the
         # generator's state before iter() and another one after it gets what was meant.
         order = self._order()
-        return self._batches(order)
+        size = self.batch_size
+        total = len(order) // size if self.drop_last else -(-len(order) // size)
+        seed = 0
+        if self.num_workers or self._transform is not None:
+            # Of all other random numbers of the pass: a batch depends on it and on the number
+            # of the batch, not on when it is made or by whom.
+            seed = int((self.generator or default_generator).numpy.integers(2**63))
+        if self.num_workers:
+            return self._from_workers(order, total, seed)
+        return (self._make(i, order[i * size : (i + 1) * size], seed) for i in range(total))
 
     def _order(self) -> NDArray:
         if self.sampler is not None:
@@ -101,16 +139,38 @@ class DataLoader:
             return (self.generator or default_generator).numpy.permutation(len(self.dataset))
         return np.arange(len(self.dataset))
 
-    def _batches(self, order: NDArray) -> Iterator[Any]:
-        size = self.batch_size
-        stop = len(order) - size + 1 if self.drop_last else len(order)
-        for start in range(0, stop, size):
-            chosen = order[start : start + size]
-            if self._arrays is not None:
-                batch = [wrap(a.take(chosen, axis=0)) for a in self._arrays]
-                yield batch[0] if self._is_bare else batch
+    def _make(self, number: int, chosen: NDArray, seed: int) -> Any:
+        """The batch of that number in its pass, of the samples chosen."""
+        if self._arrays is None:
+            return self.collate_fn([self.dataset[i] for i in chosen.tolist()])
+        batch = [wrap(a[chosen]) for a in self._arrays]
+        if self._transform is not None:
+            batch[0] = self._transform(batch[0], Generator().manual_seed(seed + number))
+        return batch[0] if self._is_bare else batch
+
+    def _from_workers(self, order: NDArray, total: int, seed: int) -> Iterator[Any]:
+        workers, self._idle = self._idle, None
+        if workers is None:
+            workers = Workers(
+                self.dataset,
+                self.collate_fn,
+                self.num_workers,
+                seed,
+                self.worker_init_fn,
+                self.timeout,
+                self.multiprocessing_context,
+            )
+        done = False
+        try:
+            ahead = self.prefetch_factor or 1
+            yield from workers.run(order, self.batch_size, total, seed, ahead)
+            done = True
+        finally:
+            # Of a pass that was left early, batches are still under way.
+            if done and self.persistent_workers and self._idle is None:
+                self._idle = workers
             else:
-                yield self.collate_fn([self.dataset[i] for i in chosen.tolist()])
+                workers.stop()
 
 
 def default_collate(samples: list[Any]) -> Any:
@@ -192,10 +252,38 @@ def _checked(order: NDArray, count: int) -> NDArray:
     return order
 
 
-def _whole(dataset: Any) -> tuple[list[NDArray], bool]:
+def _check_workers(
+    num_workers: int,
+    in_memory: bool,
+    prefetch_factor: int | None,
+    persistent_workers: bool,
+    timeout: float,
+) -> None:
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise InputError(
+            "DataLoader", f"num_workers must be an integer and not negative, got {num_workers!r}."
+        )
+    if num_workers and in_memory:
+        raise InputError(
+            "DataLoader",
+            "batches made in memory are there sooner than a worker could hand them over: give "
+            "in_memory or num_workers.",
+        )
+    if not num_workers and (prefetch_factor is not None or persistent_workers):
+        raise InputError(
+            "DataLoader", "prefetch_factor and persistent_workers need num_workers > 0."
+        )
+    if prefetch_factor is not None and prefetch_factor < 1:
+        raise InputError("DataLoader", f"prefetch_factor must be positive, got {prefetch_factor}.")
+    if timeout < 0:
+        raise InputError("DataLoader", f"timeout must not be negative, got {timeout}.")
+
+
+def _whole(dataset: Any) -> tuple[list[NDArray], Callable[..., Tensor] | None, bool]:
     """All samples of a data set, as one array for each element of a sample.
 
-    And whether a sample is an element by itself, in no tuple.
+    And what changes the first element of a batch; and whether a sample is an element by itself,
+    in no tuple.
     """
     if isinstance(dataset, TensorDataset):
         if any(t.requires_grad for t in dataset.tensors):
@@ -205,11 +293,11 @@ def _whole(dataset: Any) -> tuple[list[NDArray], bool]:
                 "gradients.",
                 hint="Detach it, or leave in_memory out.",
             )
-        return [t.detach()._data for t in dataset.tensors], False
+        return [t.detach()._data for t in dataset.tensors], dataset.transform, False
     if isinstance(dataset, Subset):
         chosen = _checked(_integers(dataset.indices, "indices"), len(dataset.dataset))
-        arrays, is_bare = _whole(dataset.dataset)
-        return [a.take(chosen, axis=0) for a in arrays], is_bare
+        arrays, transform, is_bare = _whole(dataset.dataset)
+        return [a[chosen] for a in arrays], transform, is_bare
     if not len(dataset):
         raise InputError("DataLoader", "an empty data set cannot be held in memory.")
     batch = default_collate([dataset[i] for i in range(len(dataset))])
@@ -219,4 +307,4 @@ def _whole(dataset: Any) -> tuple[list[NDArray], bool]:
         raise InputError(
             "DataLoader", "in_memory needs samples that are tensors or tuples of tensors."
         )
-    return [c._data for c in columns], is_bare
+    return [c._data for c in columns], None, is_bare

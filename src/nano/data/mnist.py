@@ -12,7 +12,6 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from .. import config
 from ..errors import DataError
 from ..tensor import wrap
+from .download import fetch
 from .sets import TensorDataset
 
 __all__ = ["MNIST", "MNIST_MEAN", "MNIST_STD", "read_idx"]
@@ -43,7 +43,6 @@ CONTENTS = {
 
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
-_TIMEOUT_SECONDS = 30
 
 
 class MNIST(TensorDataset):
@@ -159,74 +158,12 @@ def _locate(root: str | os.PathLike[str] | None, name: str) -> Path:
 
 
 def _download(folder: Path, name: str) -> Path:
-    """Fetch a file from the first mirror that has it; it appears whole and checked, or not."""
-    try:
-        import pooch
-    except ImportError:
-        raise DataError(
-            "MNIST",
-            f"{name} is not in {folder}, and downloading it needs the package pooch.",
-            hint="pip install 'nano-dl[train]'",
-        ) from None
     target = folder / f"{name}.gz"
-    partial = folder / f".{os.getpid()}.partial" / target.name
-    faults = []
-    for mirror in MIRRORS:
-        try:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            fetch = pooch.HTTPDownloader(progressbar=_Bar(target.name), timeout=_TIMEOUT_SECONDS)
-            fetch(mirror + target.name, str(partial), None)
-            read_idx(partial, check=True)
-            os.replace(partial, target)
-            return target
-        except (OSError, DataError) as error:  # requests' errors are OSErrors
-            faults.append(f"{mirror} ({_reason(error)})")
-        finally:
-            partial.unlink(missing_ok=True)
-            if partial.parent.exists():
-                partial.parent.rmdir()
-    raise DataError(
+    fetch(
         "MNIST",
-        f"{target.name} is not in {folder} and could not be downloaded.",
-        facts="\n    ".join(faults),
-        hint="Put the four IDX files into a folder and give it with --data, or set NANO_DATA.",
+        target,
+        [mirror + target.name for mirror in MIRRORS],
+        lambda partial: read_idx(partial, check=True),
+        "Put the four IDX files into a folder and give it with --data, or set NANO_DATA.",
     )
-
-
-def _reason(error: Exception) -> str:
-    """What was wrong at the bottom of it, in one line."""
-    if isinstance(error, DataError):
-        return str(error).splitlines()[-2].strip()
-    # A failed connection comes wrapped three times, and only the innermost says what it was.
-    while error.args and isinstance(inner := error.args[0], Exception):
-        error = getattr(inner, "reason", None) or inner
-    return str(error).splitlines()[0].rpartition("): ")[2]
-
-
-class _Bar:
-    """A progress bar as pooch wants it, drawn by rich."""
-
-    def __init__(self, name: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-        self.total = 0
-        console = Console(stderr=True)
-        columns = (
-            "{task.description}",
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress: Any = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._progress.add_task(f"downloading {name}", total=None)
-        self._progress.start()
-
-    def update(self, size: int) -> None:
-        self._progress.update(self._task, total=self.total, advance=size)
-
-    def reset(self) -> None:
-        self._progress.reset(self._task)
-
-    def close(self) -> None:
-        self._progress.stop()
+    return target

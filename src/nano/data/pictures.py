@@ -1,4 +1,4 @@
-"""Any picture of one digit, made to look like those of a training set."""
+"""Any picture, made to look like those of a training set: of one digit, or a photograph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
-__all__ = ["read_digit"]
+__all__ = ["read_digit", "read_photograph"]
 
 #: A picture whose darkest and lightest places differ by less is blank.
 _LEAST_CONTRAST = 0.1
@@ -40,7 +40,7 @@ def read_digit(
     Raises:
         RuntimeError: if the file is missing, no image, or blank.
     """
-    ink = _ink(_grey(path), path)
+    ink = _ink(_grey(_opened("read_digit", path, "L")), path)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = box / max(ink.shape)
@@ -60,38 +60,71 @@ def read_digit(
     return out
 
 
-def _grey(path: str | os.PathLike[str]) -> NDArray:
-    """The picture in grey, 0 black to 1 white."""
+def read_photograph(path: str | os.PathLike[str], size: int = 32) -> NDArray:
+    """A picture as (size, size, 3) float32, red, green and blue from 0 to 1.
+
+    Of a picture that is no square, the middle is taken. Each pixel of the result is the mean of
+    the area that it covers. Transparent pixels count as white.
+
+    Args:
+        path: an image file, of any size and colour.
+        size: of the result.
+
+    Raises:
+        RuntimeError: if the file is missing or no image.
+    """
+    from PIL import Image, ImageOps
+
+    opened = _opened("read_photograph", path, "RGB")
+    whole = _on_paper(opened, "white", "RGB")
+    square = ImageOps.fit(whole, (size, size), Image.Resampling.BOX)
+    return np.asarray(square, np.float32) / 255
+
+
+def _opened(owner: str, path: str | os.PathLike[str], mode: str) -> Any:
+    """The picture the right way up, in red, green, blue and opacity, and not too large.
+
+    ``mode`` is what is to be made of it, in Pillow's words: JPEG files can be read as grey.
+    """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         raise DataError(
-            "read_digit",
+            owner,
             "reading pictures needs the package pillow.",
             hint="pip install 'nano-dl[train]'",
         ) from None
     try:
         # A large picture is what _LARGEST is for; far too large a one is an error all the same.
         with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-            picture.draft("L", (_LARGEST, _LARGEST))
+            picture.draft(mode, (_LARGEST, _LARGEST))
             whole = ImageOps.exif_transpose(picture)
             if whole.mode[0] in "IF":
                 whole = _eight_bits(whole)
             colour = whole.convert("RGBA")
     except FileNotFoundError:
-        raise DataError("read_digit", f"there is no file {path}.") from None
+        raise DataError(owner, f"there is no file {path}.") from None
     except UnidentifiedImageError:
         raise DataError(
-            "read_digit", f"{path} is no picture.", hint="Give a PNG, JPEG, GIF, BMP or WebP file."
+            owner, f"{path} is no picture.", hint="Give a PNG, JPEG, GIF, BMP or WebP file."
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError("read_digit", f"{path} cannot be read ({reason}).") from None
+        raise DataError(owner, f"{path} cannot be read ({reason}).") from None
     colour.thumbnail((_LARGEST, _LARGEST))
-    grey = _on_paper(colour, "white")
+    return colour
+
+
+def _grey(colour: Any) -> NDArray:
+    """The picture in grey, 0 black to 1 white."""
+    grey = _brightness(_on_paper(colour, "white", "L"))
     if np.ptp(grey) < _LEAST_CONTRAST:  # white ink on nothing
-        grey = _on_paper(colour, "black")
+        grey = _brightness(_on_paper(colour, "black", "L"))
     return grey
+
+
+def _brightness(picture: Any) -> NDArray:
+    return np.asarray(picture, np.float32) / 255
 
 
 def _eight_bits(picture: Any) -> Any:
@@ -103,12 +136,12 @@ def _eight_bits(picture: Any) -> Any:
     return Image.fromarray(((a - a.min()) / span * 255).astype(np.uint8))
 
 
-def _on_paper(colour: Any, paper: str) -> NDArray:
-    """A picture with transparent places, laid on paper: in grey, 0 black to 1 white."""
+def _on_paper(colour: Any, paper: str, mode: str) -> Any:
+    """A picture with transparent places, laid on paper; ``mode`` is Pillow's."""
     from PIL import Image
 
     sheet = Image.new("RGBA", colour.size, paper)
-    return np.asarray(Image.alpha_composite(sheet, colour).convert("L"), np.float32) / 255
+    return Image.alpha_composite(sheet, colour).convert(mode)
 
 
 def _ink(grey: NDArray, path: str | os.PathLike[str]) -> NDArray:

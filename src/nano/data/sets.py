@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -29,6 +29,9 @@ class TensorDataset(Dataset):
 
     Args:
         tensors: of the same first dimension.
+        transform: changes the first element of samples when they are asked for: from a batch
+            of them, and a generator (or none, for the default one), to as many. Those in
+            :mod:`nano.data.transforms` augment images.
 
     Raises:
         RuntimeError: if the first dimensions differ.
@@ -36,9 +39,12 @@ class TensorDataset(Dataset):
     >>> data = nano.data.TensorDataset(nano.tensor([[1.0], [2.0]]), nano.tensor([0, 1]))
     >>> data[1]
     (tensor([2.]), tensor(1))
+    >>> data.transform = lambda batch, generator=None: batch * 10
+    >>> data[1]
+    (tensor([20.]), tensor(1))
     """
 
-    def __init__(self, *tensors: Tensor) -> None:
+    def __init__(self, *tensors: Tensor, transform: Callable[..., Tensor] | None = None) -> None:
         for t in tensors:
             if not isinstance(t, Tensor):
                 raise TypeMismatchError(
@@ -54,12 +60,17 @@ class TensorDataset(Dataset):
                 facts=" · ".join(str(s) for s in shapes),
             )
         self.tensors = tensors
+        self.transform = transform
 
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
-        return tuple(t[index] for t in self.tensors)
+        first, *others = (t[index] for t in self.tensors)
+        if self.transform is not None:
+            is_batch = first.ndim == self.tensors[0].ndim  # of a slice or a list of numbers
+            first = self.transform(first) if is_batch else self.transform(first[None])[0]
+        return (first, *others)
 
 
 class Subset(Dataset):

@@ -2,8 +2,17 @@
 
 from .callbacks import Callback, OneCycle
 from .interrupts import Interrupts, Stopped
-from .metrics import accuracy
+from .metrics import accuracy, confusion_counts
 from .progress import Progress
 from .trainer import Trainer
 
-__all__ = ["Callback", "Interrupts", "OneCycle", "Progress", "Stopped", "Trainer", "accuracy"]
+__all__ = [
+    "Callback",
+    "Interrupts",
+    "OneCycle",
+    "Progress",
+    "Stopped",
+    "Trainer",
+    "accuracy",
+    "confusion_counts",
+]

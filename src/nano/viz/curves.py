@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, InputError
+from ..errors import InputError
+from .picture import write
 
 __all__ = ["draw_curves"]
 
@@ -47,15 +46,7 @@ def draw_curves(
         accuracy.set_visible(False)
     if title:
         figure.suptitle(title)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        figure.savefig(partial, format="png")
-        os.replace(partial, target)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise DataError("draw_curves", f"{target} cannot be written ({error.strerror}).") from None
+    write(figure, path, "draw_curves")
 
 
 def _panel(axes: Any, history: Sequence[Mapping[str, Any]], name: str, scale: float) -> None:
