@@ -1,0 +1,145 @@
+"""Compiling Python loops with Numba: when, for how many threads, and where it is kept.
+
+A kernel is written once, as a loop over ``prange``. It is compiled twice at most, on
+first use: serially for small arrays (and in forked processes, which have no threads),
+and for the thread pool. Compiled code is kept on disk, in a folder named after the
+content of these sources, so that a changed source never meets old code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import prange
+
+from .. import threads
+
+__all__ = ["Kernel", "inline", "kernel", "prange"]
+
+#: What the compiler may assume: sums may be done in another order, and a product and a sum
+#: in one step. Not that there are no NaNs or infinities: those must come out as they should.
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_KEPT_FOLDERS = 4
+#: Of what Numba can do in parallel; else each array expression is a parallel region too.
+_ONLY_PRANGE = {
+    "prange": True,
+    "comprehension": False,
+    "inplace_binop": False,
+    "numpy": False,
+    "reduction": False,
+    "setitem": False,
+    "stencil": False,
+}
+#: Elements that take one thread about as long as waking the others does.
+_WORTH_WAKING = 1 << 17
+
+
+@cache
+def _folder() -> str | None:
+    """Where compiled kernels are kept; None if nothing can be written."""
+    root = os.environ.get("NANO_CACHE_DIR")
+    if root is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        root = str(Path(base) / "nano")
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    kernels = Path(root) / "kernels"
+    folder = kernels / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+        os.utime(folder)
+        _forget_old(kernels)
+    except OSError:
+        return None
+    return str(folder)
+
+
+def _forget_old(kernels: Path) -> None:
+    """Remove the kernels of older sources, but for a few."""
+    folders = sorted(kernels.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)
+    for old in folders[_KEPT_FOLDERS:]:
+        with suppress(OSError):
+            shutil.rmtree(old)
+
+
+def _compile(function: Callable[..., Any], parallel: bool) -> Any:
+    options = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": _FAST,
+        "parallel": _ONLY_PRANGE if parallel else False,
+    }
+    folder = _folder()
+    before = numba.config.CACHE_DIR
+    # Numba's own key does not tell the two forms of a kernel apart.
+    numba.config.CACHE_DIR = f"{folder}/{'pool' if parallel else 'serial'}" if folder else ""
+    try:
+        return numba.njit(cache=folder is not None, **options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """A function that kernels call: compiled into them."""
+    return numba.njit(inline="never", error_model="numpy", fastmath=_FAST, nogil=True)(function)
+
+
+class Kernel:
+    """A loop in Python, compiled on first use."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self._serial: Any = None
+        self._parallel: Any = None
+
+    @property
+    def serial(self) -> Any:
+        """For one thread: for arrays so small that waking the others takes longer."""
+        if self._serial is None:
+            self._serial = _compile(self._function, False)
+        return self._serial
+
+    def __call__(self, *args: Any) -> Any:
+        """Run it on all threads of the pool."""
+        if threads.this_thread() == 1:
+            return self.serial(*args)
+        if self._parallel is None:
+            _start_pool()
+            self._parallel = _compile(self._function, True)
+        return self._parallel(*args)
+
+    def over(self, elements: int) -> Any:
+        """For that many elements: all threads, or one if waking the others takes longer."""
+        return self if elements >= _WORTH_WAKING else self.serial
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Decorate a loop over ``prange``."""
+    return Kernel(function)
+
+
+@cache
+def _start_pool() -> None:
+    """Let Numba use OpenMP's pool, and as many threads as nano."""
+    threads.before_openmp_loads()
+    threads.start()
+    numba.config.THREADING_LAYER = "omp"
+    limit = numba.config.NUMBA_NUM_THREADS
+    threads.on_change(lambda count: numba.set_num_threads(min(count, limit)))

@@ -1,0 +1,88 @@
+"""Whether a compiled loop takes some arguments: asked at every call, hence short and light.
+
+A kernel takes float32 and bfloat16 arrays that are large enough to be worth it; for
+smaller ones, NumPy's fixed costs are as low, and nothing needs to be compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+__all__ = ["BFLOAT16", "FLOAT32", "large"]
+
+FLOAT32 = np.dtype(np.float32)
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+#: Elements. Below, NumPy needs some tens of microseconds, and a model never needs Numba,
+#: whose import takes half a second.
+_LARGE = 1 << 14
+#: Elements of a row that is summed in float32.
+_LONGEST_ROW = 1 << 16
+_SMALL = f"fewer than {_LARGE} elements, for which NumPy is as fast"
+
+
+def large(x: Any) -> bool | str:
+    """True, or why loops over ``x`` are left to NumPy."""
+    if x.size < _LARGE:
+        return _SMALL
+    dtype = x.dtype
+    if dtype is FLOAT32 or dtype is BFLOAT16:
+        return True
+    return f"the loops are for float32 and bfloat16, not for {dtype}"
+
+
+# One function a kernel, with its parameters -----------------------------------------------
+
+
+def batch_norm(x, weight, bias, eps, residual, activation):
+    return large(x)
+
+
+def batch_norm_inference(x, weight, bias, mean, var, eps, residual, activation):
+    return large(x)
+
+
+def batch_norm_backward(
+    grad_output, x, y, weight, bias, mean, var, eps, activation, training, residual
+):
+    return large(x)
+
+
+def layer_norm(x, weight, bias, axes, eps):
+    return _short_rows(x, axes)
+
+
+def layer_norm_backward(grad_output, x, weight, mean, rstd, axes):
+    return _short_rows(x, axes)
+
+
+def _short_rows(x: Any, axes: int) -> bool | str:
+    answer = large(x)
+    if answer is True:
+        length = 1
+        for n in x.shape[x.ndim - axes :]:
+            length *= n
+        if length > _LONGEST_ROW:
+            return "rows so long are summed more exactly by NumPy"
+    return answer
+
+
+def softmax(x, axis):
+    return _in_a_row(x, axis)
+
+
+def softmax_backward(grad_output, y, axis):
+    return _in_a_row(y, axis)
+
+
+def _in_a_row(x: Any, axis: int) -> bool | str:
+    answer = large(x)
+    if answer is True:
+        if x.strides[axis] != x.dtype.itemsize:
+            return "the axis does not lie in a row"
+        if x.shape[axis] > _LONGEST_ROW:
+            return "rows so long are summed more exactly by NumPy"
+    return answer

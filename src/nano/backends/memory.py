@@ -1,0 +1,49 @@
+"""Where kernels put their results: fresh arrays from memory that the process keeps.
+
+A fresh large array usually comes as pages that the system must clear at first
+touch, which takes longer than most kernels need to fill it. Freed memory is
+therefore kept by the C library and handed out again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["channels_last", "dense_order", "empty", "keep_freed_memory"]
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library not to give freed memory back to the system; whether it can.
+
+    NumPy's arrays come from there too, so they profit as well. Blocks are cut from one
+    heap instead of being mapped one by one; the top of the heap stays when it is free.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(
+        mallopt(_M_MMAP_MAX, 0)
+        and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        and mallopt(_M_TOP_PAD, 16 << 20)
+    )
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
+    """An array of undefined content in C order."""
+    return np.empty(shape, dtype)
+
+
+def channels_last(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
+    """An array of shape (n, c, h, w) and undefined content that lies as (n, h, w, c)."""
+    n, c, h, w = shape
+    return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)

@@ -1,0 +1,362 @@
+"""Convolutions: forward, its transpose (the gradient of the input), the gradient of the weight.
+
+Images come and go channels-last; weights are brought to the order that oneDNN's
+implementation likes best. Where images in oneDNN's own blocked order are faster, they
+are brought to that order and back, invisibly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import memory as results
+from .. import precision
+from ..registry import register
+from .library import OneDnnError, library
+from .memory import FLOAT32, any_order, channels_last, dims, plain
+from .movement import Target, bring, packed
+from .primitives import (
+    BIAS,
+    DIFF_DST,
+    DIFF_SRC,
+    DIFF_WEIGHTS,
+    DST,
+    FORWARD_TRAINING,
+    SRC,
+    WEIGHTS,
+    Plan,
+    Primitive,
+    cached,
+    rounding,
+)
+from .suits import suits
+
+_DIRECT = 1  # dnnl_convolution_direct
+_Pair = tuple[int, int]
+_Padding = tuple[_Pair, _Pair]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of one convolution: ``result`` = conv2d(``image``, ``weight``)."""
+
+    image: tuple[int, ...]
+    weight: tuple[int, ...]
+    result: tuple[int, ...]
+    stride: _Pair
+    padding: _Padding
+    dilation: _Pair
+    groups: int
+    dtype: np.dtype
+    #: Whether float32 numbers may be rounded to bfloat16 before they are multiplied.
+    rounded: bool = False
+
+    def grouped_weight(self) -> tuple[int, ...]:
+        """The weight's shape as oneDNN takes it, with groups as a dimension."""
+        if self.groups == 1:
+            return self.weight
+        return (self.groups, self.weight[0] // self.groups, *self.weight[1:])
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Strides, dilations and paddings as oneDNN takes them."""
+        (top, bottom), (left, right) = self.padding
+        return (
+            dims(self.stride),
+            dims([d - 1 for d in self.dilation]),
+            dims((top, left)),
+            dims((bottom, right)),
+        )
+
+    def attributes(self) -> Any:
+        """The primitive's attributes."""
+        return rounding() if self.rounded else None
+
+    def prefers_blocks(self) -> bool:
+        """Whether oneDNN's blocked order is faster for these sizes, reordering included.
+
+        Measured with ``python -m benchmarks.convolution``: on small images of many
+        channels, where a channels-last row is a whole page long.
+        """
+        return (
+            self.groups == 1
+            and self.weight[2] > 1
+            and min(self.image[1], self.result[1]) >= 256
+            and self.result[2] * self.result[3] <= 32
+        )
+
+    def orders(self) -> tuple[Any, Any, Any]:
+        """Descriptors to ask oneDNN with: of the image, the weight and the result."""
+        order = any_order if self.prefers_blocks() else channels_last
+        return (
+            order(self.image, self.dtype),
+            any_order(self.grouped_weight(), self.dtype),
+            order(self.result, self.dtype),
+        )
+
+    def plan(self, bias: bool = False, hint: bool = False) -> Plan:
+        """The plan of the forward pass; as a hint for the backward pass in any order."""
+        image, weight, result = self.orders()
+        if hint:
+            image, result = any_order(self.image, self.dtype), any_order(self.result, self.dtype)
+        return Plan(
+            "dnnl_convolution_forward_primitive_desc_create",
+            *(library().engine, FORWARD_TRAINING, _DIRECT, image.handle, weight.handle),
+            plain(self.result[1:2], self.dtype).handle if bias else None,
+            *(result.handle, *self.arguments(), self.attributes()),
+        )
+
+
+class Forward:
+    """y = conv2d(x, w) + b for fixed sizes."""
+
+    def __init__(self, g: Geometry, bias: bool) -> None:
+        plan = g.plan(bias)
+        self.src, self.weights, self.dst = plan.wants(SRC), plan.wants(WEIGHTS), plan.wants(DST)
+        arguments = {SRC: self.src, WEIGHTS: self.weights, DST: self.dst}
+        if bias:
+            arguments[BIAS] = plain(g.result[1:2], g.dtype)
+        self.primitive = Primitive(plan, arguments)
+        self.geometry = g
+
+    def __call__(self, x: NDArray, weight: NDArray, bias: NDArray | None, token: Any) -> NDArray:
+        g = self.geometry
+        y = results.channels_last(g.result, g.dtype)
+        target = Target(y, self.dst)
+        addresses = [
+            bring(x, self.src, "source"),
+            packed(weight.reshape(g.grouped_weight()), self.weights, token),
+            target.address,
+        ]
+        if bias is not None:
+            bias = np.ascontiguousarray(bias)
+            addresses.append(bias.ctypes.data)
+        self.primitive(*addresses)
+        target.finish()
+        return y
+
+
+class Transposed:
+    """The gradient of the image: the transpose of the convolution."""
+
+    def __init__(self, g: Geometry) -> None:
+        image, weight, result = g.orders()
+        hint = g.plan(hint=True)
+        plan = Plan(
+            "dnnl_convolution_backward_data_primitive_desc_create",
+            *(library().engine, _DIRECT, image.handle, weight.handle, result.handle),
+            *(*g.arguments(), hint.handle, g.attributes()),
+        )
+        self.diff_dst, self.weights = plan.wants(DIFF_DST), plan.wants(WEIGHTS)
+        self.diff_src = plan.wants(DIFF_SRC)
+        self.primitive = Primitive(
+            plan, {DIFF_DST: self.diff_dst, WEIGHTS: self.weights, DIFF_SRC: self.diff_src}
+        )
+        self.geometry = g
+
+    def __call__(self, x: NDArray, weight: NDArray, token: Any) -> NDArray:
+        g = self.geometry
+        y = results.channels_last(g.image, g.dtype)
+        target = Target(y, self.diff_src)
+        self.primitive(
+            bring(x, self.diff_dst, "source"),
+            packed(weight.reshape(g.grouped_weight()), self.weights, token),
+            target.address,
+        )
+        target.finish()
+        return y
+
+
+class WeightGradient:
+    """The gradient of the weight."""
+
+    def __init__(self, g: Geometry) -> None:
+        image, weight, result = g.orders()
+        hint = g.plan(hint=True)
+        plan = Plan(
+            "dnnl_convolution_backward_weights_primitive_desc_create",
+            *(library().engine, _DIRECT, image.handle, weight.handle, None, result.handle),
+            *(*g.arguments(), hint.handle, g.attributes()),
+        )
+        self.src, self.diff_dst = plan.wants(SRC), plan.wants(DIFF_DST)
+        self.diff_weights = plan.wants(DIFF_WEIGHTS)
+        self.primitive = Primitive(
+            plan, {DIFF_DST: self.diff_dst, SRC: self.src, DIFF_WEIGHTS: self.diff_weights}
+        )
+        self.geometry = g
+
+    def __call__(self, grad_output: NDArray, x: NDArray) -> NDArray:
+        g = self.geometry
+        grad_weight = results.empty(g.weight, g.dtype)
+        target = Target(grad_weight.reshape(g.grouped_weight()), self.diff_weights)
+        self.primitive(
+            bring(grad_output, self.diff_dst, "gradient"),
+            bring(x, self.src, "source"),
+            target.address,
+        )
+        target.finish()
+        return grad_weight
+
+
+# Candidates -----------------------------------------------------------------------------
+
+
+def _operation(kind: type, key: tuple[Any, ...], build: Callable[..., Any]) -> Any:
+    """What ``build`` makes, or the reason why oneDNN cannot; either is kept.
+
+    The key ends with the dtype.
+    """
+    rounded = key[-1] is FLOAT32 and precision.rounds_to_bfloat16()
+
+    def attempt() -> Any:
+        try:
+            return build(rounded)
+        except OneDnnError as error:
+            return f"oneDNN has no implementation for these sizes (status {error.status})"
+
+    return cached((kind, rounded, *key), attempt)
+
+
+def _forward(x: Any, weight: Any, bias: Any, *geometry: Any) -> Any:
+    def build(rounded: bool) -> Forward:
+        stride, padding, dilation, groups = geometry
+        size = [
+            (n + before + after - d * (k - 1) - 1) // s + 1
+            for n, k, s, (before, after), d in zip(
+                x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+            )
+        ]
+        result = (x.shape[0], weight.shape[0], *size)
+        return Forward(
+            Geometry(x.shape, weight.shape, result, *geometry, x.dtype, rounded),
+            bias is not None,
+        )
+
+    return _operation(Forward, (x.shape, weight.shape, bias is None, geometry, x.dtype), build)
+
+
+def _transposed(x: Any, weight: Any, output_size: Any, *geometry: Any) -> Any:
+    def build(rounded: bool) -> Transposed:
+        image = (x.shape[0], weight.shape[1] * geometry[3], *output_size)
+        return Transposed(Geometry(image, weight.shape, x.shape, *geometry, x.dtype, rounded))
+
+    return _operation(Transposed, (x.shape, weight.shape, output_size, geometry, x.dtype), build)
+
+
+def _weight_gradient(grad_output: Any, x: Any, kernel_size: Any, *geometry: Any) -> Any:
+    def build(rounded: bool) -> WeightGradient:
+        weight = (grad_output.shape[1], x.shape[1] // geometry[3], *kernel_size)
+        return WeightGradient(
+            Geometry(x.shape, weight, grad_output.shape, *geometry, x.dtype, rounded)
+        )
+
+    return _operation(
+        WeightGradient, (x.shape, grad_output.shape, kernel_size, geometry, x.dtype), build
+    )
+
+
+def conv2d(
+    x: NDArray,
+    weight: NDArray,
+    bias: NDArray | None,
+    stride: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    groups: int,
+    token: Any = None,
+) -> NDArray:
+    """See the reference kernel."""
+    return _forward(x, weight, bias, stride, padding, dilation, groups)(x, weight, bias, token)
+
+
+def accepts_conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    token: Any = None,
+) -> bool | str:
+    answer = suits(x, weight) if bias is None else suits(x, weight, bias)
+    if answer is True:
+        operation = _forward(x, weight, bias, stride, padding, dilation, groups)
+        return operation if isinstance(operation, str) else True
+    return answer
+
+
+def conv_transpose2d(
+    x: NDArray,
+    weight: NDArray,
+    bias: NDArray | None,
+    output_size: _Pair,
+    stride: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    groups: int,
+    token: Any = None,
+) -> NDArray:
+    """See the reference kernel."""
+    operation = _transposed(x, weight, output_size, stride, padding, dilation, groups)
+    y = operation(x, weight, token)
+    if bias is not None:
+        np.add(y, bias.reshape(-1, 1, 1), out=y)
+    return y
+
+
+def accepts_conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    output_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    token: Any = None,
+) -> bool | str:
+    answer = suits(x, weight)
+    if answer is True:
+        operation = _transposed(x, weight, output_size, stride, padding, dilation, groups)
+        return operation if isinstance(operation, str) else True
+    return answer
+
+
+def conv2d_weight(
+    grad_output: NDArray,
+    x: NDArray,
+    kernel_size: _Pair,
+    stride: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    groups: int,
+) -> NDArray:
+    """See the reference kernel."""
+    operation = _weight_gradient(grad_output, x, kernel_size, stride, padding, dilation, groups)
+    return operation(grad_output, x)
+
+
+def accepts_conv2d_weight(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> bool | str:
+    answer = suits(grad_output, x)
+    if answer is True:
+        operation = _weight_gradient(grad_output, x, kernel_size, stride, padding, dilation, groups)
+        return operation if isinstance(operation, str) else True
+    return answer
+
+
+register("conv2d", conv2d, backend="onednn", accepts=accepts_conv2d)
+register("conv_transpose2d", conv_transpose2d, backend="onednn", accepts=accepts_conv_transpose2d)
+register("conv2d_weight", conv2d_weight, backend="onednn", accepts=accepts_conv2d_weight)
