@@ -37,6 +37,7 @@ def nanodl(capsys, *arguments):
 def test_train_leaves_its_files(run):
     assert sorted(p.name for p in run.iterdir()) == [
         "best.safetensors",
+        "confusion.png",
         "curves.png",
         "history.csv",
         "last.safetensors",
@@ -45,8 +46,9 @@ def test_train_leaves_its_files(run):
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
     assert float(rows[-1]["held_out_accuracy"]) > 0.94
-    with Image.open(run / "curves.png") as picture:
-        assert min(picture.size) > 500
+    for name in ("curves", "confusion"):
+        with Image.open(run / f"{name}.png") as picture:
+            assert min(picture.size) > 500
 
 
 def test_train_reports(capsys, tmp_path):
@@ -383,8 +385,9 @@ def test_without_the_train_extra(capsys, tmp_path, monkeypatch):
             capsys, "train", "digits", "--epochs", 1, "--out", tmp_path / "r"
         )
         assert status == 0
-        assert "no curves" in errors
-        assert "curves.png" not in out
+        for name in ("curves", "confusion"):
+            assert f"no {name}" in errors
+            assert f"{name}.png" not in out
     for name in ("rich", "rich.console", "rich.table", "threadpoolctl", "sklearn", "matplotlib"):
         monkeypatch.setitem(sys.modules, name, None)
     status, out, _ = nanodl(capsys, "doctor")

@@ -13,12 +13,12 @@ PACKAGE = Path(__file__).parent.parent / "src" / "nano"
 #: Every module or package directly under nano, by floor. Those of one floor are siblings, and
 #: do not import each other, except where a floor says so.
 FLOORS: list[set[str]] = [
-    {"errors", "dtypes", "config", "random", "formatting", "devices", "handles"},
+    {"errors", "dtypes", "config", "random", "formatting", "devices", "handles", "layouts"},
     {"backends"},
     {"tensor", "autograd"},
     {"functions"},
     {"compiler", "nn", "optim", "data", "checkpoint"},
-    {"models", "train", "viz", "distributed"},
+    {"models", "train", "viz", "distributed", "profiler"},
     {"recipes", "doctor"},
     {"cli", "__main__"},
 ]

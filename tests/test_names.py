@@ -31,13 +31,24 @@ MODULE = """parameters named_parameters buffers named_buffers children named_chi
     named_modules apply train eval zero_grad state_dict load_state_dict register_forward_hook
     register_forward_pre_hook register_buffer register_parameter add_module requires_grad_ to"""
 LAYERS = """Module Parameter Sequential Linear Flatten Identity Dropout ReLU Sigmoid Tanh GELU
-    Softmax LogSoftmax MSELoss L1Loss NLLLoss CrossEntropyLoss BCELoss BCEWithLogitsLoss"""
-FUNCTIONAL = """relu sigmoid tanh gelu softmax log_softmax softmin dropout linear mse_loss l1_loss
+    Softmax LogSoftmax SiLU BatchNorm1d BatchNorm2d BatchNorm3d LayerNorm GroupNorm RMSNorm
+    Embedding Dropout1d Dropout2d MSELoss L1Loss NLLLoss CrossEntropyLoss BCELoss
+    BCEWithLogitsLoss Conv1d Conv2d ConvTranspose1d ConvTranspose2d MaxPool1d MaxPool2d AvgPool1d
+    AvgPool2d AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d"""
+CONVOLUTION = """conv1d conv2d conv_transpose1d conv_transpose2d max_pool1d max_pool2d avg_pool1d
+    adaptive_avg_pool1d"""
+FUNCTIONAL = """relu sigmoid tanh gelu softmax log_softmax softmin dropout dropout1d dropout2d silu
+    batch_norm layer_norm group_norm instance_norm rms_norm embedding linear mse_loss l1_loss
     nll_loss cross_entropy binary_cross_entropy binary_cross_entropy_with_logits pad one_hot
-    normalize"""
+    normalize scaled_dot_product_attention avg_pool2d adaptive_avg_pool2d adaptive_max_pool1d
+    adaptive_max_pool2d conv1d conv2d conv_transpose1d conv_transpose2d max_pool1d max_pool2d
+    avg_pool1d adaptive_avg_pool1d"""
 INIT = """uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ xavier_uniform_ xavier_normal_
     kaiming_uniform_ kaiming_normal_ orthogonal_ calculate_gain"""
-OPTIM = "SGD Adam AdamW"
+OPTIM = "SGD Adam AdamW RMSprop Adagrad"
+SCHEDULES = """LRScheduler LambdaLR MultiplicativeLR StepLR MultiStepLR ConstantLR LinearLR
+    ExponentialLR PolynomialLR CosineAnnealingLR CosineAnnealingWarmRestarts OneCycleLR CyclicLR
+    SequentialLR ChainedScheduler ReduceLROnPlateau"""
 OWN = "pad shrink uniform gaussian normal kaiming_uniform view expand"
 
 #: Python's operators: with a reflected and an in-place form, and without.
@@ -47,7 +58,7 @@ UNREFLECTED = "neg pos abs invert eq ne lt le gt ge"
 OPERATORS = " ".join([UNARY, BINARY, COMPARISON, MOVEMENT, REDUCTION, CHOICE])
 
 
-@pytest.mark.parametrize("name", f"{OPERATORS} {CREATION} {TOP} {DTYPES}".split())
+@pytest.mark.parametrize("name", f"{OPERATORS} {CREATION} {CONVOLUTION} {TOP} {DTYPES}".split())
 def test_functions(name):
     assert hasattr(torch, name)
     assert hasattr(nano, name)
@@ -90,6 +101,7 @@ def test_other_operators(name):
         ("nn.init", INIT),
         ("nn.Module", MODULE),
         ("optim", OPTIM),
+        ("optim.lr_scheduler", SCHEDULES),
     ],
 )
 def test_names_of_the_other_parts(place, names):
@@ -107,6 +119,14 @@ def test_names_of_the_other_parts(place, names):
 LEFT_OUT = {"size_average", "reduce", "_stacklevel", "out", "args", "kwargs", "input", "self"}
 
 
+#: PyTorch's own that are written in C++ and have no signature to compare with.
+IN_C = (
+    *("gelu", "linear", "one_hot", "scaled_dot_product_attention"),
+    *("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"),
+    *("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d"),
+)
+
+
 def _parameters(function):
     return [p for p in inspect.signature(function).parameters.values() if p.name not in LEFT_OUT]
 
@@ -115,8 +135,9 @@ def _parameters(function):
     "name",
     [f"nn.{n}" for n in LAYERS.split() if n not in ("Module", "Sequential")]
     + [f"nn.init.{n}" for n in INIT.split()]
-    + [f"nn.functional.{n}" for n in FUNCTIONAL.split() if n not in ("gelu", "linear", "one_hot")]
+    + [f"nn.functional.{n}" for n in FUNCTIONAL.split() if n not in IN_C]
     + [f"optim.{n}" for n in OPTIM.split()]
+    + [f"optim.lr_scheduler.{n}" for n in SCHEDULES.split()]
     + ["autograd.grad", "nn.Module.named_parameters", "nn.Module.register_buffer"]
     + ["optim.Optimizer.zero_grad", "optim.Optimizer.step", "optim.Optimizer.load_state_dict"]
     + ["Tensor.backward", "nn.Module.zero_grad", "nn.Module.train", "nn.Module.get_submodule"],
@@ -234,6 +255,18 @@ F.pad(x, pad=(1, 1), mode="constant", value=2)
 F.gelu(x, approximate="tanh")
 F.linear(input=x, weight=x, bias=m.ones(2))
 F.one_hot(m.tensor([1]), 3)
+m.conv1d(input=x, weight=m.ones(2, 1, 2), bias=m.ones(2), padding=1, dilation=1, groups=2)
+m.conv1d(x, m.ones(1, 2, 3), None, 1, 1, 1, 1)
+m.conv2d(input=x[None], weight=m.ones(1, 1, 1, 3), bias=m.ones(1), stride=1, padding="same")
+m.conv_transpose1d(x, m.ones(2, 1, 3), None, 2, 1, 1, 2, 1)
+m.conv_transpose2d(x[None], m.ones(1, 2, 2, 2), stride=2, output_padding=1, dilation=(1, 2))
+F.max_pool2d(x[None], 2, stride=1, padding=1, dilation=1, ceil_mode=True, return_indices=True)[1]
+F.max_pool1d(x, kernel_size=2, stride=1)
+m.max_pool2d(x[None], 2, 1, 1, 1, True)
+F.avg_pool1d(x, 2, 1, 1, True, False)
+F.avg_pool2d(x[None], kernel_size=2, stride=1, padding=1, divisor_override=3)
+F.adaptive_avg_pool2d(x[None], output_size=(1, 2))
+F.adaptive_max_pool2d(x[None], 1, return_indices=True)[1]
 x.to(device="cpu", dtype=m.float64, copy=True)
 x.clone()
 x.to(m.int64)

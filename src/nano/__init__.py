@@ -15,6 +15,8 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
+from .backends.precision import get_float32_matmul_precision, set_float32_matmul_precision
+from .backends.threads import get_num_threads, set_flush_denormal, set_num_threads
 from .devices import device
 from .dtypes import (
     bfloat16,
@@ -34,11 +36,14 @@ from .dtypes import (
 )
 from .dtypes import bool_ as bool
 from .formatting import printoptions, set_printoptions
+from .functions.adaptive_pooling import adaptive_avg_pool1d
 from .functions.along import *
+from .functions.autocast import autocast, get_autocast_dtype, is_autocast_enabled
 from .functions.binary import *
 from .functions.choosing import *
 from .functions.comparison import *
 from .functions.conversion import *
+from .functions.convolution import *
 from .functions.creation import *
 from .functions.drawing import *
 from .functions.einsum import *
@@ -49,6 +54,7 @@ from .functions.matmul import *
 from .functions.movement import *
 from .functions.operands import result_type
 from .functions.parts import *
+from .functions.pooling import avg_pool1d, max_pool1d, max_pool2d
 from .functions.rearrange import *
 from .functions.reduction import *
 from .functions.rounding import *
@@ -56,6 +62,13 @@ from .functions.selection import *
 from .functions.softmax import *
 from .functions.statistics import *
 from .functions.unary import *
+from .layouts import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    memory_format,
+    preserve_format,
+)
 from .random import Generator, default_generator, initial_seed, manual_seed, seed
 from .tensor import Tensor
 
@@ -65,7 +78,7 @@ long, int, short = int64, int32, int16
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = {"checkpoint", "data", "models", "nn", "optim", "train", "viz"}
+_ON_FIRST_USE = {"checkpoint", "data", "models", "nn", "optim", "profiler", "train", "viz"}
 
 
 def __getattr__(name: str) -> _Any:

@@ -25,7 +25,7 @@ from .errors import CheckpointError, InputError, NanoError
 __all__ = ["main"]
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-_RUN_FILES = {LAST, BEST, "history.csv", "curves.png"}
+_RUN_FILES = {LAST, BEST, "history.csv", "curves.png", "confusion.png"}
 _SIGINT = 2
 
 
@@ -75,9 +75,9 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     train = commands.add_parser(
         "train",
         help="train a network, or go on training one",
-        description="Train a network. It leaves best.safetensors, last.safetensors, history.csv "
-        "and curves.png in its folder. If an earlier run is there, that is kept: its folder is "
-        "renamed to NAME-1, NAME-2 and so on.",
+        description="Train a network. It leaves best.safetensors, last.safetensors, history.csv, "
+        "curves.png and confusion.png in its folder. If an earlier run is there, that is kept: "
+        "its folder is renamed to NAME-1, NAME-2 and so on.",
     )
     train.add_argument("recipe", choices=["digits", "mnist"], help="what to learn")
     train.add_argument(
@@ -331,28 +331,34 @@ def _draw(trainer: Any, out: Path, title: str) -> None:
     from .viz import draw_curves
 
     if trainer.history and out.is_dir():
-        try:
+        with _pictures_are_extra("curves"):
             draw_curves(trainer.history, out / "curves.png", title)
-        except (NanoError, ImportError) as error:
-            print(f"nanodl: no curves: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _pictures_are_extra(name: str) -> Iterator[None]:
+    """A picture that cannot be drawn is said to be missing; the results stand without it."""
+    try:
+        yield
+    except (NanoError, ImportError) as error:
+        print(f"nanodl: no {name}: {error}", file=sys.stderr)
 
 
 def _report_training(
     console: Any, trainer: Any, recipe: Any, held_out: Any, out: Path, seconds: float
 ) -> None:
     from . import checkpoint
+    from .viz import confusion_matrix
 
     last = trainer.history[-1]
     best = trainer.best
     weights, _ = checkpoint.load(out / BEST)
     trainer.model.load_state_dict(weights)
-    _print_results(
-        console,
-        f"Held-out {recipe.title}, weights of epoch {best['epoch']} (the best)",
-        trainer.model,
-        recipe,
-        held_out,
-    )
+    title = f"Held-out {recipe.title}, weights of epoch {best['epoch']} (the best)"
+    counts = _print_results(console, title, trainer.model, recipe, held_out)
+    with _pictures_are_extra("confusion matrix"):
+        title = f"Held-out {recipe.title}, epoch {best['epoch']}"
+        confusion_matrix(counts, out / "confusion.png", held_out.classes, title)
     console.print(
         "The best epoch was chosen on these images, which flatters it. Weights of the last epoch "
         f"({last['epoch']}): accuracy {last['held_out_accuracy']:.2%}, "
@@ -409,28 +415,26 @@ def _evaluate(arguments: argparse.Namespace, parser: _Parser) -> None:
     _print_results(Console(), title, model, recipe, data)
 
 
-def _print_results(console: Any, title: str, model: Any, recipe: Any, data: Any) -> None:
-    """A table with a row for each class and one for all."""
+def _print_results(console: Any, title: str, model: Any, recipe: Any, data: Any) -> Any:
+    """A table with a row for each class and one for all; returns the confusion matrix."""
     import numpy as np
     from rich.table import Table
 
     from . import nn
     from .autograd import no_grad
+    from .train import confusion_counts
 
     model.eval()
-    right = np.zeros(len(data.classes), np.int64)
-    count = np.zeros_like(right)
+    counts = np.zeros((len(data.classes),) * 2, np.int64)
     loss = 0.0
     started = time.perf_counter()
     with no_grad():
         for images, labels in recipe.loader(data, 1000):
             outputs = model(images)
             loss += nn.functional.cross_entropy(outputs, labels, reduction="sum").item()
-            classes = labels.numpy()
-            hits = outputs.numpy().argmax(1) == classes
-            count += np.bincount(classes, minlength=len(count))
-            right += np.bincount(classes[hits], minlength=len(count))
+            counts += confusion_counts(outputs, labels)
     seconds = time.perf_counter() - started
+    count, right = counts.sum(1), counts.diagonal()
     console.print(f"\n{title}", style="bold", markup=False, highlight=False, soft_wrap=True)
     table = Table()
     for heading in ("class", "images", "right", "accuracy"):
@@ -445,6 +449,7 @@ def _print_results(console: Any, title: str, model: Any, recipe: Any, data: Any)
         f"Accuracy {hits / total:.2%}, mean loss {loss / total:.4f}, in {seconds:.2f} s.",
         highlight=False,
     )
+    return counts
 
 
 def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:

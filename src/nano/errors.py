@@ -10,6 +10,7 @@ __all__ = [
     "AmbiguousError",
     "AnomalyError",
     "ArgumentError",
+    "AssertedError",
     "AttributeMissingError",
     "CheckpointError",
     "DataError",
@@ -101,6 +102,10 @@ class ZeroDivisorError(NanoError, RuntimeError):
 
 class ArgumentError(NanoError, RuntimeError):
     """An argument of the right type that makes no sense, where PyTorch raises RuntimeError."""
+
+
+class AssertedError(NanoError, AssertionError, ValueError):
+    """An argument that makes no sense, where PyTorch has an assert statement."""
 
 
 class GradientError(NanoError, RuntimeError):

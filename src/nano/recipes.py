@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from . import nn, optim
-from .data import MNIST, DataLoader, Digits, TensorDataset
+from numpy.typing import NDArray
+
+from . import models, nn, optim
+from .data import (
+    CIFAR10,
+    MNIST,
+    Compose,
+    DataLoader,
+    Digits,
+    Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
+    read_digit,
+    read_photograph,
+)
+from .data.cifar10 import CIFAR10_MEAN, CIFAR10_STD
 from .data.mnist import MNIST_MEAN, MNIST_STD
-from .models import MLP
 from .random import Generator, manual_seed
+from .tensor import Tensor, wrap
 from .train import OneCycle, Trainer
 
 __all__ = ["RECIPES", "Recipe"]
+
+_HELD_OUT_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -21,51 +38,54 @@ class Recipe:
     """A model, its data, and how the one learns the other.
 
     Attributes:
-        title: for people.
-        load: from a folder (or None) and ``train`` to a data set.
+        title: of the data, for people.
+        network: the model's name, for people.
+        load: from a folder (or None) and ``train`` to a data set. That to train on may change
+            its images at random each time they are asked for, with its ``transform``.
         takes_folder: whether the data lies in files, so that a folder can be given.
-        sizes: of the MLP.
-        epochs, batch_size, lr, weight_decay, seed: the defaults of a run; AdamW with the
-            learning rate of :class:`~nano.train.OneCycle`.
-        dropout: in training, before each linear layer but the first.
-        picture: arguments of :func:`~nano.data.read_digit` that make a picture look like
-            those of the data set.
-        mean, std: how the data set's pixels are normalised.
+        classes: the names of the labels.
+        model: makes the network, with weights drawn from the default generator.
+        optimizer: from parameters and a learning rate, which then follows
+            :class:`~nano.train.OneCycle`.
+        picture: from a file to pixels from 0 to 1 that look like those of the data set:
+            (h, w) in grey or (h, w, 3).
+        normalise: from such pixels, as a batch of images, to what the model takes.
+        epochs, batch_size, lr, seed: the defaults of a run.
+        loss: of outputs and labels, the mean over the batch.
     """
 
     name: str
     title: str
-    load: Callable[[str | None, bool], TensorDataset]
+    network: str
+    load: Callable[[str | None, bool], Any]
     takes_folder: bool
-    sizes: tuple[int, ...]
+    classes: tuple[str, ...]
+    model: Callable[[], nn.Module]
+    optimizer: Callable[[Iterable[nn.Parameter], float], optim.Optimizer]
+    picture: Callable[[str], NDArray]
+    normalise: Callable[[Tensor], Tensor]
     epochs: int
     batch_size: int
     lr: float
-    weight_decay: float
-    dropout: float
-    picture: dict[str, Any]
-    mean: float = 0.0
-    std: float = 1.0
     seed: int = 0
-
-    def model(self) -> nn.Module:
-        """The network, with weights drawn from the default generator."""
-
-        def activation() -> nn.Module:
-            return nn.Sequential(nn.ReLU(), nn.Dropout(self.dropout))
-
-        return MLP(self.sizes, activation if self.dropout else nn.ReLU)
+    loss: nn.Module = field(default_factory=nn.CrossEntropyLoss)
 
     def loader(
-        self, data: TensorDataset, batch_size: int, shuffle: Generator | None = None
+        self, data: Any, batch_size: int = _HELD_OUT_BATCH, shuffle: Generator | None = None
     ) -> DataLoader:
         """Batches of ``data``; in a new order each time if there is a generator."""
         return DataLoader(data, batch_size, shuffle is not None, generator=shuffle, in_memory=True)
 
+    def images(self, pixels: NDArray) -> Tensor:
+        """The pixels of one picture, as a batch for the model."""
+        height, width = pixels.shape[:2]
+        planes = pixels.reshape(1, height, width, -1).transpose(0, 3, 1, 2)
+        return self.normalise(wrap(planes))
+
     def trainer(
         self,
-        train_data: TensorDataset,
-        held_out_data: TensorDataset,
+        train_data: Any,
+        held_out_data: Any,
         *,
         batch_size: int,
         lr: float,
@@ -75,18 +95,67 @@ class Recipe:
         """A Trainer of a fresh model; ``options`` are the Trainer's own."""
         manual_seed(seed)
         model = self.model()
-        optimizer = optim.AdamW(model.parameters(), lr=lr, weight_decay=self.weight_decay)
         callbacks = [OneCycle(lr), *options.pop("callbacks", [])]
         return Trainer(
             model,
-            optimizer,
-            nn.CrossEntropyLoss(),
+            self.optimizer(model.parameters(), lr),
+            self.loss,
             self.loader(train_data, batch_size, Generator().manual_seed(seed)),
-            self.loader(held_out_data, 1000),
+            self.loader(held_out_data),
             callbacks=callbacks,
             **options,
         )
 
+
+# Parts that recipes share -----------------------------------------------------------------
+
+
+def _adamw(parameters: Iterable[nn.Parameter], lr: float) -> optim.Optimizer:
+    return optim.AdamW(parameters, lr=lr, weight_decay=1e-2)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> optim.Optimizer:
+    return optim.SGD(parameters, lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+def _digits(folder: str | None, train: bool) -> Digits:
+    return Digits(train)
+
+
+def _digits_model() -> nn.Module:
+    def activation() -> nn.Module:
+        return nn.Sequential(nn.ReLU(), nn.Dropout(0.1))
+
+    return models.MLP((64, 128, 64, 10), activation)
+
+
+def _shifted_mnist(folder: str | None, train: bool) -> MNIST:
+    """MNIST; to train on, with each digit moved by up to two pixels."""
+    data = MNIST(folder, train)
+    if train:
+        data.transform = RandomCrop(MNIST.size, padding=2, fill=-MNIST_MEAN / MNIST_STD)
+    return data
+
+
+_normalise_colours = Normalize(CIFAR10_MEAN, CIFAR10_STD)
+
+
+def _augmented_cifar10(folder: str | None, train: bool) -> CIFAR10:
+    """CIFAR-10; to train on, moved by up to four pixels and mirrored, as K. He et al. 2015 do."""
+    moved = [RandomCrop(CIFAR10.size, padding=4), RandomHorizontalFlip()] if train else []
+    transform = Compose([*moved, _normalise_colours])
+    return CIFAR10(folder, train, download=folder is None, transform=transform)
+
+
+#: What all recipes for MNIST have in common.
+_MNIST: dict[str, Any] = {
+    "title": "MNIST handwritten digits (28 x 28)",
+    "takes_folder": True,
+    "classes": MNIST.classes,
+    "picture": read_digit,
+    "normalise": Normalize(MNIST_MEAN, MNIST_STD),
+    "batch_size": 128,
+}
 
 #: The recipes by name.
 RECIPES = {
@@ -95,30 +164,62 @@ RECIPES = {
         Recipe(
             name="digits",
             title="handwritten digits of scikit-learn (8 x 8)",
-            load=lambda folder, train: Digits(train),
+            network="MLP",
+            load=_digits,
             takes_folder=False,
-            sizes=(64, 128, 64, 10),
+            classes=Digits.classes,
+            model=_digits_model,
+            optimizer=_adamw,
+            picture=partial(read_digit, size=8, box=8, by_mass=False),
+            normalise=Normalize(0.0, 1.0),
             epochs=30,
             batch_size=32,
             lr=5e-3,
-            weight_decay=1e-2,
-            dropout=0.1,
-            picture={"size": 8, "box": 8, "by_mass": False},
         ),
         Recipe(
             name="mnist",
-            title="MNIST handwritten digits (28 x 28)",
-            load=lambda folder, train: MNIST(folder, train),
-            takes_folder=True,
-            sizes=(784, 256, 128, 10),
+            network="MLP",
+            load=MNIST,
+            model=partial(models.MLP, (784, 256, 128, 10)),
+            optimizer=_adamw,
             epochs=5,
-            batch_size=128,
             lr=3e-3,
-            weight_decay=1e-2,
-            dropout=0.0,
-            picture={"size": 28, "box": 20, "by_mass": True},
-            mean=MNIST_MEAN,
-            std=MNIST_STD,
+            **_MNIST,
+        ),
+        Recipe(
+            name="lenet",
+            network="LeNet",
+            load=_shifted_mnist,
+            model=models.lenet,
+            optimizer=_adamw,
+            epochs=8,
+            lr=5e-3,
+            **_MNIST,
+        ),
+        Recipe(
+            name="alexnet",
+            network="AlexNet",
+            load=_shifted_mnist,
+            model=models.alexnet,
+            optimizer=_sgd,
+            epochs=5,
+            lr=0.05,
+            **_MNIST,
+        ),
+        Recipe(
+            name="resnet20",
+            title="CIFAR-10 photographs (32 x 32)",
+            network="ResNet-20",
+            load=_augmented_cifar10,
+            takes_folder=True,
+            classes=CIFAR10.classes,
+            model=models.resnet20,
+            optimizer=_sgd,
+            picture=partial(read_photograph, size=CIFAR10.size),
+            normalise=_normalise_colours,
+            epochs=40,
+            batch_size=128,
+            lr=0.2,
         ),
     )
 }
