@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-all lint bench clean
+.PHONY: train test test-all lint bench bench-all clean
 
 train: .venv/train.stamp
 	$(BIN)/nanodl train digits
@@ -22,6 +22,17 @@ bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks.eager
 	$(BIN)/python -m benchmarks.importing
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.train --peer torch
+	$(BIN)/python -m benchmarks.train --peer torch --inference
+
+# What takes longer or asks more: mixed precision, a busy neighbour, fresh processes, convolutions.
+bench-all: bench
+	$(BIN)/python -m benchmarks.train --peer torch --bf16
+	$(BIN)/python -m benchmarks.train --peer torch --bf16 --inference
+	$(BIN)/python -m benchmarks.train --peer torch --busy
+	$(BIN)/python -m benchmarks.train --peer torch --first
+	$(BIN)/python -m benchmarks.train --peer torch --memory
+	$(BIN)/python -m benchmarks.convolution
 
 .venv/train.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,8 +55,10 @@ class Side:
     def close(self) -> None:
         """Let the process end."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(timeout=30)
+        self.process.stdout.close()
 
 
 def duel(
@@ -67,28 +69,54 @@ def duel(
     seconds: float = 0.15,
 ) -> dict[str, tuple[float, float, float]]:
     """Median time of both sides (seconds) and the median of their ratios, by case."""
-    ours, theirs = (Side(module, name) for name in sides)
+    processes = [Side(module, name) for name in sides]
     results = {}
     try:
         for case in cases:
-            pairs = []
-            for i in range(rounds + 2):
-                pair = (ours.measure(case, seconds), theirs.measure(case, seconds))
-                if i >= 2:  # the first two warm up
-                    pairs.append(pair)
+            pairs = in_turn(processes, case, rounds, seconds)
             results[case] = (
                 statistics.median(p[0] for p in pairs),
                 statistics.median(p[1] for p in pairs),
                 statistics.median(p[0] / p[1] for p in pairs),
             )
     finally:
-        ours.close()
-        theirs.close()
+        for process in processes:
+            process.close()
     return results
+
+
+def in_turn(
+    sides: Sequence[Side],
+    case: str,
+    rounds: int,
+    seconds: float,
+    budget: float = float("inf"),
+    warm_up: int = 2,
+) -> list[tuple[float, ...]]:
+    """Measure a case on all sides, one after the other, again and again.
+
+    Args:
+        rounds: how often; fewer, but at least three, where that takes longer than ``budget``.
+        seconds: of one measurement.
+        budget: in seconds, for all of it.
+        warm_up: rounds that come first and do not count.
+
+    Returns:
+        For each round, the seconds that one call takes on each side.
+    """
+    start = time.perf_counter()
+    taken: list[tuple[float, ...]] = []
+    for i in range(warm_up + rounds):
+        now = time.perf_counter()
+        if i >= warm_up + 3 and now - start > budget * (i - 1) / i:
+            break
+        taken.append(tuple([side.measure(case, seconds) for side in sides]))
+    return taken[warm_up:]
 
 
 def _calibrated(run: Callable[[], object], seconds: float) -> float:
     """Time of one call: the best half of the batches that fit into ``seconds``."""
+    until = time.perf_counter() + seconds
     count = 1
     while True:
         start = time.perf_counter()
@@ -99,7 +127,6 @@ def _calibrated(run: Callable[[], object], seconds: float) -> float:
             break
         count *= 2
     batches = [taken / count]
-    until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         start = time.perf_counter()
         for _ in range(count):

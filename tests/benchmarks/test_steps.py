@@ -11,7 +11,7 @@ from tests.models import beside
 @pytest.mark.parametrize("name", ["mlp-small", "mlp", "lenet", "gpt"])
 def test_both_sides_learn(name):
     """The loss falls, so that the step is a training step."""
-    for side in ("nano", "torch", "torch+channels_last", "torch+bf16"):
+    for side in ("nano", "nano+bf16", "torch", "torch+channels_last", "torch+bf16"):
         step = steps.build(side, name)
         first, *_, last = [step().item() for _ in range(8)]
         assert last < first, side
