@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from nano.backends.onednn.library import Unavailable, library
+from nano.backends.onednn.library import UnavailableError, library
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32 = np.dtype(np.float32)
@@ -13,7 +13,7 @@ FLOAT32 = np.dtype(np.float32)
 try:
     LOADED = library()
     MISSING = ""
-except Unavailable as reason:
+except UnavailableError as reason:
     LOADED, MISSING = None, str(reason)
 
 needs_onednn = pytest.mark.skipif(LOADED is None, reason=f"oneDNN: {MISSING}")

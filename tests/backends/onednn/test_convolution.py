@@ -136,6 +136,17 @@ def test_special_values_reach_their_windows_only(special, dtype):
     np.testing.assert_array_equal(~np.isfinite(y), np.broadcast_to(touched, y.shape))
 
 
+def test_images_that_share_memory():
+    """Overlapping windows, and one image as a whole batch."""
+    row = whole(1, (2, 3, 9, 12))
+    windows = np.lib.stride_tricks.sliding_window_view(row, 6, axis=3)[1].transpose(1, 0, 2, 3)
+    same = np.broadcast_to(row[:1], (4, 3, 9, 12))
+    for x in (windows, same):
+        w = whole(3, (5, x.shape[1], 3, 3))
+        wanted = reference.conv2d(*wide(x, w, None), *HOW)
+        np.testing.assert_array_equal(onednn.conv2d(x, w, None, *HOW), wanted)
+
+
 def test_weight_is_kept_until_its_version_moves():
     class Owner:
         pass

@@ -1,16 +1,15 @@
 """Kernels of oneDNN, called through its C API. The library is loaded on first use."""
 
 from ..registry import available, unavailable
-from . import convolution, matmul, pooling
-from .library import Unavailable, library
+from . import convolution, library, matmul, normalise, pooling
 
-__all__ = ["convolution", "matmul", "pooling"]
+__all__ = ["convolution", "library", "matmul", "normalise", "pooling"]
 
 
 def _describe() -> str:
     try:
-        loaded = library()
-    except Unavailable as reason:
+        loaded = library.library()
+    except library.UnavailableError as reason:
         unavailable("onednn", str(reason))
         return str(reason)
     return f"oneDNN {loaded.version}, {loaded.isa}"

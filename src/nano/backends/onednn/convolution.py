@@ -48,13 +48,13 @@ class Geometry:
     image: tuple[int, ...]
     weight: tuple[int, ...]
     result: tuple[int, ...]
+    dtype: np.dtype
+    #: Whether float32 numbers may be rounded to bfloat16 before they are multiplied.
+    rounded: bool
     stride: _Pair
     padding: _Padding
     dilation: _Pair
     groups: int
-    dtype: np.dtype
-    #: Whether float32 numbers may be rounded to bfloat16 before they are multiplied.
-    rounded: bool = False
 
     def grouped_weight(self) -> tuple[int, ...]:
         """The weight's shape as oneDNN takes it, with groups as a dimension."""
@@ -223,7 +223,7 @@ def _operation(kind: type, key: tuple[Any, ...], build: Callable[..., Any]) -> A
 
 def _forward(x: Any, weight: Any, bias: Any, *geometry: Any) -> Any:
     def build(rounded: bool) -> Forward:
-        stride, padding, dilation, groups = geometry
+        stride, padding, dilation, _ = geometry
         size = [
             (n + before + after - d * (k - 1) - 1) // s + 1
             for n, k, s, (before, after), d in zip(
@@ -232,7 +232,7 @@ def _forward(x: Any, weight: Any, bias: Any, *geometry: Any) -> Any:
         ]
         result = (x.shape[0], weight.shape[0], *size)
         return Forward(
-            Geometry(x.shape, weight.shape, result, *geometry, x.dtype, rounded),
+            Geometry(x.shape, weight.shape, result, x.dtype, rounded, *geometry),
             bias is not None,
         )
 
@@ -242,7 +242,7 @@ def _forward(x: Any, weight: Any, bias: Any, *geometry: Any) -> Any:
 def _transposed(x: Any, weight: Any, output_size: Any, *geometry: Any) -> Any:
     def build(rounded: bool) -> Transposed:
         image = (x.shape[0], weight.shape[1] * geometry[3], *output_size)
-        return Transposed(Geometry(image, weight.shape, x.shape, *geometry, x.dtype, rounded))
+        return Transposed(Geometry(image, weight.shape, x.shape, x.dtype, rounded, *geometry))
 
     return _operation(Transposed, (x.shape, weight.shape, output_size, geometry, x.dtype), build)
 
@@ -251,7 +251,7 @@ def _weight_gradient(grad_output: Any, x: Any, kernel_size: Any, *geometry: Any)
     def build(rounded: bool) -> WeightGradient:
         weight = (grad_output.shape[1], x.shape[1] // geometry[3], *kernel_size)
         return WeightGradient(
-            Geometry(x.shape, weight, grad_output.shape, *geometry, x.dtype, rounded)
+            Geometry(x.shape, weight, grad_output.shape, x.dtype, rounded, *geometry)
         )
 
     return _operation(

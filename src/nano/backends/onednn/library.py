@@ -2,7 +2,7 @@
 
 Nothing is loaded before :func:`library` is first called. Where the library is
 absent, broken, or the processor is not one that it is good for, ``library``
-raises :class:`Unavailable` with the reason, and the reference kernels serve.
+raises :class:`UnavailableError` with the reason, and the reference kernels serve.
 
 Source: the oneDNN developer guide, "C API" (https://uxlfoundation.github.io/oneDNN).
 """
@@ -30,7 +30,7 @@ from typing import Any
 
 from .. import threads
 
-__all__ = ["Dims", "Library", "OneDnnError", "Unavailable", "library"]
+__all__ = ["Dims", "Library", "OneDnnError", "UnavailableError", "library"]
 
 #: Dimensions and strides: an array of as many numbers as a tensor can have dimensions.
 Dims = c_int64 * 12
@@ -53,7 +53,7 @@ _AVX2 = 0x7
 _BF16_BITS = 0xE7
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """Why oneDNN is not used."""
 
 
@@ -168,14 +168,14 @@ class Library:
         try:
             self._dll = ctypes.CDLL(path)
         except OSError as error:
-            raise Unavailable(f"{path} cannot be loaded: {error}") from None
+            raise UnavailableError(f"{path} cannot be loaded: {error}") from None
         self.path = path
         try:
             self._declare()
         except AttributeError as error:
-            raise Unavailable(f"{path} is not oneDNN 3 ({error})") from None
+            raise UnavailableError(f"{path} is not oneDNN 3 ({error})") from None
         if self.isa_bits & _AVX2 != _AVX2:
-            raise Unavailable("the processor has no AVX2, for which oneDNN has its fast kernels")
+            raise UnavailableError("the processor has no AVX2, for which oneDNN has its fast kernels")
         self.isa = max((bits, name) for bits, name in _ISA_NAMES.items() if self._has(bits))[1]
         self.has_bfloat16 = self._has(_BF16_BITS)
         self.engine = self.create("dnnl_engine_create", 1, 0)
@@ -190,7 +190,7 @@ class Library:
         v = version().contents
         self.version = f"{v.major}.{v.minor}.{v.patch}"
         if v.major != 3:
-            raise Unavailable(f"{self.path} is oneDNN {self.version}; nano is written for 3.x")
+            raise UnavailableError(f"{self.path} is oneDNN {self.version}; nano is written for 3.x")
         self._functions: dict[str, Any] = {}
         for name, types in _PROTOTYPES.items():
             function = getattr(self._dll, name)
@@ -253,7 +253,7 @@ def _candidates() -> list[str]:
 
 
 _loaded: Library | None = None
-_refused: Unavailable | None = None
+_refused: UnavailableError | None = None
 _lock = threading.Lock()
 
 
@@ -261,7 +261,7 @@ def library() -> Library:
     """The library, loaded on the first call.
 
     Raises:
-        Unavailable: with the reason, the same on every call.
+        UnavailableError: with the reason, the same on every call.
     """
     global _loaded, _refused
     if _loaded is not None:
@@ -272,7 +272,7 @@ def library() -> Library:
         if _loaded is None:
             try:
                 _loaded = _load()
-            except Unavailable as reason:
+            except UnavailableError as reason:
                 _refused = reason
                 raise
     return _loaded
@@ -280,12 +280,12 @@ def library() -> Library:
 
 def _load() -> Library:
     if os.environ.get("NANO_ONEDNN") == "off":
-        raise Unavailable("switched off by NANO_ONEDNN=off")
+        raise UnavailableError("switched off by NANO_ONEDNN=off")
     candidates = _candidates()
     if not candidates:
-        raise Unavailable("not installed; `pip install onednn-cpu-gomp` brings it")
+        raise UnavailableError("not installed; `pip install onednn-cpu-gomp` brings it")
     if not Path(candidates[0]).is_file():
-        raise Unavailable(f"NANO_ONEDNN names {candidates[0]}, which is no file")
+        raise UnavailableError(f"NANO_ONEDNN names {candidates[0]}, which is no file")
     threads.before_openmp_loads()
     loaded = Library(candidates[0])
     threads.start()

@@ -16,18 +16,18 @@ from .. import memory as results
 from .. import precision, threads
 from ..registry import register
 from .library import OneDnnError, library
-from .memory import FLOAT32, describe
+from .memory import FLOAT32, Descriptor, describe, plain
 from .primitives import BIAS, DST, SRC, WEIGHTS, Plan, Primitive, cached, rounding
 from .suits import suits
 
 __all__ = ["linear", "matmul"]
 
-#: Fewer multiplications than these NumPy does sooner on one thread. Measured: in float32,
-#: 96 x 96 x 96 takes it 17 us and oneDNN, on two threads, 13 when both are free, but 250
-#: when one of them is not. In bfloat16 NumPy has to convert: 64 x 64 x 64 takes 21 and 8 us.
-_FEW = {4: 2**20, 2: 2**16}
+#: Fewer multiplications than these NumPy does as soon, on one thread. Measured: in float32,
+#: 128 x 128 x 128 takes it 35 us, and oneDNN on two threads 31 when both are free, but 250
+#: when one is not. In bfloat16, where NumPy has to convert, 64 x 64 x 64 takes 11 and 10 us.
+_FEW = {4: 2**21, 2: 2**18}
 _FEWEST = min(_FEW.values())
-_TOO_FEW = "so few multiplications NumPy does sooner"
+_TOO_FEW = "so few multiplications NumPy does as soon"
 _REFERENCE = "ref"  # how oneDNN's slow implementations, for what it has no fast ones, are named
 
 _Matrix = tuple[NDArray, bytes, int]
@@ -77,10 +77,10 @@ class Product:
         self.dtype = x.dtype
         self.batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
         self.shape = (*self.batch, x.shape[-2], y.shape[-1])
-        memory = {SRC: describe(x), WEIGHTS: describe(y)}
+        memory = {SRC: _descriptor(x), WEIGHTS: _descriptor(y)}
         if bias is not None:
-            memory[BIAS] = describe(bias)
-        memory[DST] = describe(np.empty(self.shape, self.dtype))
+            memory[BIAS] = _descriptor(bias)
+        memory[DST] = plain(self.shape, self.dtype)
         handles = {argument: d.handle for argument, d in memory.items()}
         plan = Plan(
             "dnnl_matmul_primitive_desc_create",
@@ -96,6 +96,12 @@ class Product:
         else:
             self.primitive(x.ctypes.data, y.ctypes.data, bias.ctypes.data, out.ctypes.data)
         return out
+
+
+def _descriptor(x: NDArray) -> Descriptor:
+    found = describe(x)
+    assert found is not None, "strides that _plain has let pass"
+    return found
 
 
 def _plain(x: NDArray) -> NDArray:

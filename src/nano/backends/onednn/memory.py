@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from .library import Dims, library
+from .library import Dims, OneDnnError, library
 
 __all__ = ["BFLOAT16", "FLOAT32", "Descriptor", "any_order", "channels_last", "describe", "plain"]
 
@@ -114,7 +114,10 @@ def _describe(
             return None
         # The stride of a dimension of one element says nothing, and may be anything.
         elements.append(max(stride // size, 1))
-    return strided(shape, dtype, tuple(elements))
+    try:
+        return strided(shape, dtype, tuple(elements))
+    except OneDnnError:
+        return None  # elements share memory, as in a view of sliding windows
 
 
 def _is_channels_last(shape: tuple[int, ...], strides: list[float]) -> bool:

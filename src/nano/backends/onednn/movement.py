@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from .memory import Descriptor, describe
+from .memory import Descriptor, describe, plain
 from .primitives import aligned, reorder, scratch
 
 __all__ = ["Target", "bring", "packed"]
@@ -17,16 +17,13 @@ __all__ = ["Target", "bring", "packed"]
 def bring(x: NDArray, wanted: Descriptor, name: str) -> int:
     """The address of ``x`` in the order ``wanted``: its own, or of a copy in scratch memory.
 
-    Only arrays in strides that oneDNN cannot describe (reversed ones) are copied here first.
+    Only arrays in strides that oneDNN cannot describe (reversed or shared) are copied first.
     """
     has = describe(x)
     if has is None:
         x = np.ascontiguousarray(x)
-        has = describe(x)
-        address = scratch(name, wanted.nbytes)
-        reorder(has, wanted)(x.ctypes.data, address)
-        return address
-    if has is wanted or has == wanted:
+        has = plain(x.shape, x.dtype)
+    elif has is wanted or has == wanted:
         return x.ctypes.data
     address = scratch(name, wanted.nbytes)
     reorder(has, wanted)(x.ctypes.data, address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..registry import unavailable
-from .library import Unavailable, library
+from .library import UnavailableError, library
 from .memory import BFLOAT16, FLOAT32
 
 __all__ = ["suits"]
@@ -23,7 +23,7 @@ def suits(*arrays: Any) -> bool | str:
             return "there is nothing to compute"
     try:
         loaded = library()
-    except Unavailable as reason:
+    except UnavailableError as reason:
         unavailable("onednn", str(reason))
         return str(reason)
     if dtype == BFLOAT16 and not loaded.has_bfloat16:
