@@ -27,6 +27,9 @@ __all__ = ["main"]
 LAST, BEST = "last.safetensors", "best.safetensors"
 _RUN_FILES = {LAST, BEST, "history.csv", "curves.png", "confusion.png"}
 _SIGINT = 2
+#: Here by hand, as making the recipes takes longer than saying what is wrong in a command.
+_RECIPES = ("digits", "mnist", "lenet", "alexnet", "resnet20")
+_PRECISIONS = ("float32", "bfloat16")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,14 +82,25 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
         "curves.png and confusion.png in its folder. If an earlier run is there, that is kept: "
         "its folder is renamed to NAME-1, NAME-2 and so on.",
     )
-    train.add_argument("recipe", choices=["digits", "mnist"], help="what to learn")
     train.add_argument(
-        "--data", type=_name, metavar="DIR", help="folder of the data files (mnist only)"
+        "recipe",
+        choices=_RECIPES,
+        help="what to learn: digits (those inside scikit-learn) with a perceptron; MNIST with one "
+        "(mnist), with LeNet or AlexNet; CIFAR-10 with ResNet-20",
     )
     train.add_argument("--epochs", type=_count, metavar="N", help="passes over the data, in all")
     train.add_argument("--batch-size", type=_count, metavar="N", help="samples in a step")
     train.add_argument("--lr", type=_rate, metavar="X", help="highest learning rate")
     train.add_argument("--seed", type=_seed, metavar="N", help="of all random numbers")
+    train.add_argument(
+        "--precision",
+        choices=_PRECISIONS,
+        help="float32 (default), or bfloat16 for products, which is faster where the processor "
+        "has instructions for it",
+    )
+    train.add_argument(
+        "--limit", type=_count, metavar="N", help="train on the first N images only, for a try"
+    )
     train.add_argument(
         "--out", type=_name, metavar="DIR", help="folder of the run (default runs/RECIPE)"
     )
@@ -94,16 +108,23 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
         "--resume", type=_name, metavar="RUN", help="go on with the run in this folder"
     )
     evaluate = commands.add_parser("eval", help="evaluate the best weights of a run")
-    predict = commands.add_parser("predict", help="recognise the digit in a picture")
+    predict = commands.add_parser("predict", help="say what is in a picture")
     for command in (evaluate, predict):
         command.add_argument(
             "run", type=_name, metavar="RUN", help="folder of a run, such as runs/digits"
         )
-    evaluate.add_argument(
-        "--data", type=_name, metavar="DIR", help="folder of the data files (mnist only)"
-    )
+    for command in (train, evaluate):
+        command.add_argument(
+            "--data", type=_name, metavar="DIR", help="folder of the data files (not for digits)"
+        )
+        command.add_argument(
+            "--threads", type=_count, metavar="N", help="threads that compute (default: one a core)"
+        )
     predict.add_argument(
-        "image", type=_name, metavar="IMAGE", help="picture of one digit, of any size"
+        "image",
+        type=_name,
+        metavar="IMAGE",
+        help="picture of one digit, or for CIFAR-10 of one thing, of any size",
     )
     doctor = commands.add_parser("doctor", help="versions, machine, threads, kernels in use")
     return parser, {"train": train, "eval": evaluate, "predict": predict, "doctor": doctor}
@@ -149,12 +170,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _computing(arguments: argparse.Namespace) -> Iterator[None]:
+    """With the threads asked for, and numbers too small to matter, which are slow, as zero."""
+    from .backends import threads
+
+    before = threads.get_num_threads()
+    if arguments.threads:
+        threads.set_num_threads(arguments.threads)
+    threads.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        threads.set_flush_denormal(False)
+        threads.set_num_threads(before)
+
+
 # train ------------------------------------------------------------------------------------
 
 
 def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
     from rich.console import Console
 
+    from .data import Subset
     from .recipes import RECIPES
     from .train import Progress
 
@@ -162,6 +200,8 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
     out, setup = _plan(arguments, parser, recipe)
     console = Console()
     train_data, held_out_data = (recipe.load(setup["data"], train) for train in (True, False))
+    if setup["limit"]:
+        train_data = Subset(train_data, range(min(setup["limit"], len(train_data))))
     trainer = recipe.trainer(
         train_data,
         held_out_data,
@@ -171,6 +211,7 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
         callbacks=[Progress(console)],
         out=out,
         about=setup,
+        precision=setup["precision"],
     )
     if arguments.resume:
         trainer.load(out / LAST)
@@ -191,19 +232,23 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
     else:
         _say(
             console,
-            f"Training on the {recipe.title}: {len(train_data):,} images, "
+            f"Training {recipe.network} on the {recipe.title}: {len(train_data):,} images, "
             f"{len(held_out_data):,} held out; results go to {out}.",
         )
     started = time.perf_counter()
     with _alone_in(out):
         try:
-            trainer.fit(setup["epochs"])
+            with _computing(arguments):
+                trainer.fit(setup["epochs"])
         except KeyboardInterrupt as error:
             error.args = (f"{str(error) or 'stopped'}; go on with: {_to_resume(recipe, out)}",)
             raise
         finally:
-            _draw(trainer, out, recipe.title)
-    _report_training(console, trainer, recipe, held_out_data, out, time.perf_counter() - started)
+            _draw(trainer, out, f"{recipe.network} · {recipe.title}")
+    seconds = time.perf_counter() - started
+    with _computing(arguments):
+        results = _evaluated_best(trainer, recipe, held_out_data, out)
+    _report_training(console, trainer, recipe, results, out, seconds)
 
 
 def _plan(
@@ -221,15 +266,23 @@ def _plan(
         "lr": recipe.lr,
         "seed": recipe.seed,
         "data": None,
+        "precision": "float32",
+        "limit": None,
     }
     if arguments.resume:
         out = Path(arguments.resume)
-        setup |= _setup_of(out, recipe.name, arguments, parser)
+        setup |= _setup_of(out, recipe.name)
+        for option in ("batch_size", "seed", "precision", "limit"):
+            if getattr(arguments, option) not in (None, setup[option]):
+                parser.error(
+                    f"--{option.replace('_', '-')}: a resumed run keeps its own, "
+                    f"{setup[option] or 'none'}"
+                )
         with _alone_in(out):
             pass  # before the data are loaded and anything is said
     else:
         out = Path(arguments.out or Path("runs") / recipe.name)
-    given = {k: getattr(arguments, k) for k in ("epochs", "batch_size", "lr", "seed", "data")}
+    given = {name: getattr(arguments, name) for name in setup if name != "recipe"}
     setup |= {k: v for k, v in given.items() if v is not None}
     if arguments.data:
         setup["data"] = str(Path(arguments.data).resolve())
@@ -245,9 +298,7 @@ def _say(console: Any, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _setup_of(
-    out: Path, recipe: str, arguments: argparse.Namespace, parser: _Parser
-) -> dict[str, Any]:
+def _setup_of(out: Path, recipe: str) -> dict[str, Any]:
     """How the run to be resumed was set up."""
     from . import checkpoint
 
@@ -259,11 +310,6 @@ def _setup_of(
             "train",
             f"the run in {out} is of {setup.get('recipe', 'another kind')}, not of {recipe}.",
         )
-    for option in ("batch_size", "seed"):
-        if getattr(arguments, option) not in (None, setup[option]):
-            parser.error(
-                f"--{option.replace('_', '-')}: a resumed run keeps its own, {setup[option]}"
-            )
     return setup
 
 
@@ -344,21 +390,28 @@ def _pictures_are_extra(name: str) -> Iterator[None]:
         print(f"nanodl: no {name}: {error}", file=sys.stderr)
 
 
-def _report_training(
-    console: Any, trainer: Any, recipe: Any, held_out: Any, out: Path, seconds: float
-) -> None:
+def _evaluated_best(trainer: Any, recipe: Any, held_out: Any, out: Path) -> Any:
+    """The results of the best weights on the held-out images."""
     from . import checkpoint
-    from .viz import confusion_matrix
+    from .results import evaluate
 
-    last = trainer.history[-1]
-    best = trainer.best
     weights, _ = checkpoint.load(out / BEST)
     trainer.model.load_state_dict(weights)
-    title = f"Held-out {recipe.title}, weights of epoch {best['epoch']} (the best)"
-    counts = _print_results(console, title, trainer.model, recipe, held_out)
+    return evaluate(recipe, trainer.model, held_out, trainer.precision)
+
+
+def _report_training(
+    console: Any, trainer: Any, recipe: Any, results: Any, out: Path, seconds: float
+) -> None:
+    from .results import print_results
+    from .viz import confusion_matrix
+
+    last, best = trainer.history[-1], trainer.best["epoch"]
+    title = f"Held-out {recipe.title}, weights of epoch {best} (the best)"
+    print_results(console, title, recipe.classes, results)
     with _pictures_are_extra("confusion matrix"):
-        title = f"Held-out {recipe.title}, epoch {best['epoch']}"
-        confusion_matrix(counts, out / "confusion.png", held_out.classes, title)
+        title = f"{recipe.network} · held-out {recipe.title}, epoch {best}"
+        confusion_matrix(results.counts, out / "confusion.png", recipe.classes, title)
     console.print(
         "The best epoch was chosen on these images, which flatters it. Weights of the last epoch "
         f"({last['epoch']}): accuracy {last['held_out_accuracy']:.2%}, "
@@ -406,80 +459,33 @@ def _load_run(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
 def _evaluate(arguments: argparse.Namespace, parser: _Parser) -> None:
     from rich.console import Console
 
+    from .results import evaluate, print_results
+
     recipe, model, about = _load_run(Path(arguments.run))
     if arguments.data and not recipe.takes_folder:
         parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
     data = recipe.load(arguments.data or about["run"].get("data"), False)
+    with _computing(arguments):
+        results = evaluate(recipe, model, data, _precision_of(about))
     epoch = about["row"]["epoch"]
     title = f"Held-out {recipe.title}, weights of epoch {epoch} (the best) of {arguments.run}"
-    _print_results(Console(), title, model, recipe, data)
+    print_results(Console(), title, recipe.classes, results)
 
 
-def _print_results(console: Any, title: str, model: Any, recipe: Any, data: Any) -> Any:
-    """A table with a row for each class and one for all; returns the confusion matrix."""
-    import numpy as np
-    from rich.table import Table
-
-    from . import nn
-    from .autograd import no_grad
-    from .train import confusion_counts
-
-    model.eval()
-    counts = np.zeros((len(data.classes),) * 2, np.int64)
-    loss = 0.0
-    started = time.perf_counter()
-    with no_grad():
-        for images, labels in recipe.loader(data, 1000):
-            outputs = model(images)
-            loss += nn.functional.cross_entropy(outputs, labels, reduction="sum").item()
-            counts += confusion_counts(outputs, labels)
-    seconds = time.perf_counter() - started
-    count, right = counts.sum(1), counts.diagonal()
-    console.print(f"\n{title}", style="bold", markup=False, highlight=False, soft_wrap=True)
-    table = Table()
-    for heading in ("class", "images", "right", "accuracy"):
-        table.add_column(heading, justify="right")
-    for name, n, r in zip(data.classes, count, right, strict=True):
-        table.add_row(name, str(n), str(r), f"{r / n:.2%}" if n else "none")
-    table.add_section()
-    total, hits = int(count.sum()), int(right.sum())
-    table.add_row("all", str(total), str(hits), f"{hits / total:.2%}", style="bold")
-    console.print(table)
-    console.print(
-        f"Accuracy {hits / total:.2%}, mean loss {loss / total:.4f}, in {seconds:.2f} s.",
-        highlight=False,
-    )
-    return counts
+def _precision_of(about: dict[str, Any]) -> str:
+    """What a run computed in; runs of before there was a choice do not say it."""
+    return about["run"].get("precision", "float32")
 
 
 def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:
     from rich.console import Console
 
-    from .autograd import no_grad
-    from .data import read_digit
-    from .nn.functional import softmax
-    from .tensor import wrap
+    from .results import print_guess, probabilities
 
-    recipe, model, _ = _load_run(Path(arguments.run))
-    pixels = read_digit(arguments.image, **recipe.picture)
-    with no_grad():
-        images = wrap(((pixels - recipe.mean) / recipe.std).astype("float32")[None, None])
-        probabilities = softmax(model(images), dim=1).tolist()[0]
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    console = Console()
-    shades = " .:-=+*#%@"
-    block = "█" if console.encoding.startswith("utf") else "#"
-    for row in pixels:
-        console.print(
-            "  " + "".join(shades[min(int(p * 10), 9)] * 2 for p in row),
-            highlight=False,
-            markup=False,
-        )
-    console.print(f"\nThis is a [bold]{best}[/bold] ({probabilities[best]:.1%}).\n")
-    for digit, p in enumerate(probabilities):
-        bar = block * round(p * min(40, max(console.width - 14, 1)))
-        line = f"{digit}  {p:7.2%}  {bar}"
-        console.print(line, style="bold green" if digit == best else None, highlight=False)
+    recipe, model, about = _load_run(Path(arguments.run))
+    pixels = recipe.picture(arguments.image)
+    chances = probabilities(recipe, model, pixels, _precision_of(about))
+    print_guess(Console(), pixels, recipe.classes, chances)
 
 
 # doctor -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from nano.data import read_digit
+from nano.data import read_digit, read_photograph
 from nano.errors import DataError
 
 
@@ -128,3 +128,47 @@ def test_large_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
     with pytest.raises(DataError, match="exceeds limit"):
         read_digit(tmp_path / "a.png")
+
+
+def test_a_photograph_is_cut_square_and_made_small(tmp_path):
+    # A red and a blue half in the middle square of a wide picture, green beside it.
+    image = Image.new("RGB", (300, 100), (0, 255, 0))
+    image.paste((255, 0, 0), (100, 0, 150, 100))
+    image.paste((0, 0, 255), (150, 0, 200, 100))
+    for turned in (image, image.rotate(90, expand=True)):
+        turned.save(tmp_path / "a.png")
+        pixels = read_photograph(tmp_path / "a.png", size=10)
+        assert pixels.shape == (10, 10, 3)
+        assert pixels.dtype == np.float32
+        if turned is not image:
+            pixels = np.rot90(pixels, -1)
+        np.testing.assert_array_equal(pixels[:, :5], np.broadcast_to([1.0, 0, 0], (10, 5, 3)))
+        np.testing.assert_array_equal(pixels[:, 5:], np.broadcast_to([0, 0, 1.0], (10, 5, 3)))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_photographs_of_every_kind(tmp_path, mode):
+    if mode == "I;16":
+        image = Image.fromarray(np.array([[0, 60000]] * 2, np.uint16))
+    else:
+        image = Image.new("L", (2, 2), 0)
+        image.paste(255, (1, 0, 2, 2))
+        image = image.convert(mode)
+    image.save(tmp_path / "a.tiff")
+    pixels = read_photograph(tmp_path / "a.tiff", size=2)
+    # A level is 1 / 255; palettes and inks may be one off.
+    np.testing.assert_allclose(pixels[:, 0], 0, atol=1.5 / 255)
+    np.testing.assert_allclose(pixels[:, 1], 1, atol=1.5 / 255)
+
+
+def test_a_photograph_with_nothing_on_it_is_white(tmp_path):
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    assert (read_photograph(tmp_path / "a.png") == 1).all()
+
+
+def test_photographs_that_are_none(tmp_path):
+    with pytest.raises(DataError, match=r"\[read_photograph\] there is no file"):
+        read_photograph(tmp_path / "no.png")
+    (tmp_path / "a.png").write_text("text")
+    with pytest.raises(DataError, match=r"\[read_photograph\] .* is no picture"):
+        read_photograph(tmp_path / "a.png")

@@ -374,3 +374,41 @@ def test_a_checkpoint_of_another_kind_of_run(tmp_path):
     other.train_loader = data_of(8, generator=other.train_loader.generator)
     with pytest.raises(CheckpointError, match=r"after batch 5 .* has only 2"):
         other.fit(1)
+
+
+class Watched(nn.Linear):
+    """Keeps the dtypes that it computes in."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.seen = set()
+
+    def forward(self, input):
+        output = super().forward(input)
+        self.seen.add((self.training, output.dtype))
+        return output
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_is_that_of_products_in_training_and_evaluation(precision):
+    trainer = make_trainer(None)
+    model = Watched(4, 2)
+    trainer = Trainer(
+        model,
+        optim.SGD(model.parameters(), lr=0.1),
+        nn.CrossEntropyLoss(),
+        trainer.train_loader,
+        trainer.held_out_loader,
+        precision=precision,
+    )
+    rows = trainer.fit(2)
+    dtype = getattr(nano, precision)
+    assert model.seen == {(True, dtype), (False, dtype)}
+    assert model.weight.dtype is model.weight.grad.dtype is nano.float32
+    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+    assert not nano.is_autocast_enabled()
+
+
+def test_another_precision():
+    with pytest.raises(ValueError, match=r"\[Trainer\] precision must be 'float32' or 'bfloat16'"):
+        Trainer(nn.Linear(2, 2), None, nn.CrossEntropyLoss(), [], precision="float16")

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["channels_last", "empty", "keep_freed_memory"]
+__all__ = ["channels_last", "empty", "empty_as", "keep_freed_memory"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -40,6 +40,18 @@ def keep_freed_memory() -> bool:
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     """An array of undefined content in C order."""
     return np.empty(shape, dtype)
+
+
+def empty_as(x: NDArray, shape: tuple[int, ...]) -> NDArray:
+    """An array of the dtype of ``x`` and undefined content, with the axes in the same order.
+
+    A shape with another number of axes gives C order.
+    """
+    if len(shape) != x.ndim or x.flags.c_contiguous:
+        return empty(shape, x.dtype)
+    order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    places = sorted(range(x.ndim), key=order.__getitem__)
+    return empty(tuple([shape[a] for a in order]), x.dtype).transpose(places)
 
 
 def channels_last(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:

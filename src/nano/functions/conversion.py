@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import dtypes
 from ..autograd.derivatives import sum_to_shape
 from ..autograd.function import Function
+from ..backends import kernels
 from ..devices import device
 from ..dtypes import dtype, from_numpy_dtype, get_default_dtype, to_dtype
 from ..errors import ArgumentError, DtypeError, InputError, ShapeError, TypeMismatchError

@@ -24,6 +24,7 @@ from ..tensor import Tensor, wrap
 from .callbacks import Callback
 from .interrupts import Interrupts, Stopped
 from .metrics import accuracy
+from .precision import check_precision, computing_in
 
 __all__ = ["Trainer"]
 
@@ -47,6 +48,11 @@ class Trainer:
         out: the folder for ``last.safetensors``, ``best.safetensors`` and ``history.csv``;
             without it nothing is written.
         about: how the run was set up, as JSON can hold it; written into the checkpoints.
+        precision: ``"float32"`` to compute in what the model and the data have; ``"bfloat16"``
+            for model and loss, in training and evaluation, inside :class:`nano.autocast`.
+
+    Raises:
+        ValueError: for another precision.
 
     Attributes:
         epoch, batch, step: epochs done; batches done in the current epoch; steps done in all.
@@ -67,13 +73,16 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         out: str | Path | None = None,
         about: Mapping[str, Any] | None = None,
+        precision: str = "float32",
     ) -> None:
+        check_precision("Trainer", precision)
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
         self.train_loader, self.held_out_loader = train_loader, held_out_loader
         self.metrics = {"accuracy": accuracy} if metrics is None else dict(metrics)
         self.callbacks = list(callbacks)
         self.out = None if out is None else Path(out)
         self.about = dict(about or {})
+        self.precision = precision
         self.epochs = self.epoch = self.batch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -158,8 +167,9 @@ class Trainer:
         self._end_epoch(row)
 
     def _train_batch(self, inputs: Tensor, targets: Tensor) -> None:
-        outputs = self.model(inputs)
-        loss = self.loss_fn(outputs, targets)
+        with computing_in(self.precision):
+            outputs = self.model(inputs)
+            loss = self.loss_fn(outputs, targets)
         value = _number(loss)
         if not math.isfinite(value):
             raise AnomalyError(
@@ -200,7 +210,7 @@ class Trainer:
         was_training = self.model.training
         self.model.eval()
         try:
-            with no_grad():
+            with no_grad(), computing_in(self.precision):
                 for batch in loader:
                     inputs, targets = _pair(batch)
                     outputs = self.model(inputs)

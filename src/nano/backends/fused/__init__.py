@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib import import_module, metadata, util
+from importlib import import_module, util
 from typing import Any
 
 from ..registry import available, kernels, register, unavailable
@@ -48,6 +48,9 @@ _offer("layer_norm", suits.layer_norm, "layer_norm")
 _offer("layer_norm", suits.layer_norm_backward, "layer_norm_backward")
 _offer("softmax", suits.softmax, "softmax", "log_softmax")
 _offer("softmax", suits.softmax_backward, "softmax_backward", "log_softmax_backward")
+_offer("attention", suits.attention, "attention")
+_offer("attention", suits.attention_backward, "attention_backward")
+_offer("embedding", suits.embedding_backward, "embedding_backward")
 
 for _name in ("relu", "exp", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"):
     _offer("elementwise", suits_dense.unary, _name)
@@ -66,6 +69,13 @@ for _name in (
 for _name in ("sgd_step", "adam_step", "rmsprop_step", "adagrad_step"):
     _offer("optimizers", getattr(suits_dense, _name), _name)
 
+
+def _version() -> str:
+    from importlib import metadata  # takes longer to import than all else here
+
+    return f"Numba {metadata.version('numba')}"
+
+
 if os.environ.get("NANO_FUSED") == "off":
     unavailable("fused", "switched off by NANO_FUSED=off")
 elif os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
@@ -73,4 +83,4 @@ elif os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
 elif util.find_spec("numba") is None:
     unavailable("fused", "Numba is not installed; `pip install numba` brings it")
 else:
-    available("fused", lambda: f"Numba {metadata.version('numba')}")
+    available("fused", _version)

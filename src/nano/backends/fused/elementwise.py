@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import math
-from .jit import Kernel, inline, kernel, prange
-from .math import narrow, wide
+from .jit import Kernel, kernel, prange
+from .math import exact, narrow, wide
 
 __all__ = [
     "add",
@@ -65,23 +65,23 @@ def _into_new(loop: Kernel, parallel: int, x: NDArray, *others: Any) -> NDArray:
 # Formulas -------------------------------------------------------------------------------
 
 
-@inline
+@exact
 def _gelu(x):
     return x * _HALF * (_ONE + math.erf(x * _SQRT_HALF))
 
 
-@inline
+@exact
 def _gelu_slope(x):
     density = _DENSITY * math.exp(-_HALF * x * x)
     return _HALF * (_ONE + math.erf(x * _SQRT_HALF)) + x * density
 
 
-@inline
+@exact
 def _gelu_tanh(x):
     return _HALF * x * (_ONE + math.tanh(_TANH_SCALE * (x + _TANH_CUBIC * x * x * x)))
 
 
-@inline
+@exact
 def _gelu_tanh_slope(x):
     square = x * x
     t = math.tanh(_TANH_SCALE * x * (_ONE + _TANH_CUBIC * square))
@@ -89,7 +89,7 @@ def _gelu_tanh_slope(x):
     return _HALF * (_ONE + t) + _HALF * x * (_ONE - t * t) * inner
 
 
-@inline
+@exact
 def _silu_slope(x):
     s = math.sigmoid(x)
     return s * (_ONE + x * (_ONE - s))
@@ -266,9 +266,3 @@ def multiply(x: NDArray, y: NDArray) -> NDArray:
 
 def divide(x: NDArray, y: NDArray) -> NDArray:
     return _into_new(_divide, _PARALLEL, x, y)
-
-
-def add_into(total: NDArray, x: NDArray) -> None:
-    """total += x: how gradients accumulate."""
-    loop = _add if total.size >= _PARALLEL else _add.serial
-    loop(flat(total), flat(x), flat(total))

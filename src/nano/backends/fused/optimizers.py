@@ -78,7 +78,13 @@ def _pointer(typing: Any, address: Any) -> Any:
 @inline
 def _find(blocks, sizes, b):
     """Block ``b``: its parameter's number, its first element there, how many it has."""
-    p = np.searchsorted(blocks, b, "right") - 1
+    p, end = 0, sizes.size
+    while end - p > 1:
+        middle = (p + end) // 2
+        if blocks[middle] <= b:
+            p = middle
+        else:
+            end = middle
     start = (b - blocks[p]) * _BLOCK
     return p, start, min(_BLOCK, sizes[p] - start)
 

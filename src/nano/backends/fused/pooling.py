@@ -149,7 +149,7 @@ def _max_backward(g, offsets, rows, columns, steps, dx):
 @kernel
 def _max_gather(x, offsets, rows, columns, steps, y):
     n, oh, ow, c = y.shape
-    _, h, w, _ = x.shape
+    w = x.shape[2]
     for image in prange(n):
         source = x[image].reshape(-1)
         for row in range(oh):

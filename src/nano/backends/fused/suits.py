@@ -11,6 +11,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from ..onednn.library import UnavailableError, library
+
 __all__ = ["BFLOAT16", "FLOAT32", "large"]
 
 FLOAT32 = np.dtype(np.float32)
@@ -86,3 +88,31 @@ def _in_a_row(x: Any, axis: int) -> bool | str:
         if x.shape[axis] > _LONGEST_ROW:
             return "rows so long are summed more exactly by NumPy"
     return answer
+
+
+def attention(q, k, v, mask, causal, scale):
+    return _heads(q, k, v)
+
+
+def attention_backward(grad_output, q, k, v, out, logsumexp, mask, causal, scale):
+    return _heads(q, k, v)
+
+
+def _heads(q: Any, k: Any, v: Any) -> bool | str:
+    if q.dtype is not FLOAT32 and q.dtype is not BFLOAT16:
+        return f"the loops are for float32 and bfloat16, not for {q.dtype}"
+    if not (q.size and k.size and v.size):
+        return "there is nothing to compute"
+    if q.size * k.shape[-2] < _LARGE * q.shape[-1]:
+        return f"fewer than {_LARGE} scores, for which NumPy is as fast"
+    try:
+        library()
+    except UnavailableError as reason:
+        return f"the products are oneDNN's: {reason}"
+    return True
+
+
+def embedding_backward(grad_output, index, rows, padding_idx):
+    if not rows:
+        return "there is nothing to add to"
+    return large(grad_output)

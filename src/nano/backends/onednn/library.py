@@ -175,7 +175,7 @@ class Library:
         except AttributeError as error:
             raise UnavailableError(f"{path} is not oneDNN 3 ({error})") from None
         if self.isa_bits & _AVX2 != _AVX2:
-            raise UnavailableError("the processor has no AVX2, for which oneDNN has its fast kernels")
+            raise UnavailableError("the processor has no AVX2, which oneDNN is fast with")
         self.isa = max((bits, name) for bits, name in _ISA_NAMES.items() if self._has(bits))[1]
         self.has_bfloat16 = self._has(_BF16_BITS)
         self.engine = self.create("dnnl_engine_create", 1, 0)

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..memory import empty_as
 from ..registry import register
 from .scatter import grid_at
 
 
 def put_slice(shape: tuple[int, ...], key: Any, values: NDArray) -> NDArray:
     """Zeros of ``shape`` with ``values`` at a NumPy index that meets no element twice."""
-    out = np.zeros(shape, values.dtype)
+    out = empty_as(values, shape)
+    out[...] = 0
     out[key] = values
     return out
 
@@ -45,7 +47,8 @@ def put_along_axis(x: NDArray, index: NDArray, axis: int, values: NDArray | floa
 def pad_constant(x: NDArray, widths: tuple[tuple[int, int], ...], value: float) -> NDArray:
     """``x`` with ``value`` around it: (before, after) for each dimension; negative widths crop."""
     shape = tuple([n + low + high for n, (low, high) in zip(x.shape, widths, strict=True)])
-    out = np.zeros(shape, x.dtype) if value == 0 else np.full(shape, value, x.dtype)
+    out = empty_as(x, shape)
+    out[...] = value
     # What of x is seen, and where it lies in the result.
     source = [
         slice(max(-low, 0), n - max(-high, 0))
