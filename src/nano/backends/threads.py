@@ -137,10 +137,12 @@ def _make_ready() -> None:
 
 # Starting -------------------------------------------------------------------------------
 
-#: How often a thread that waits looks again before it gives its core away. OpenMP's own
-#: default (some milliseconds) starves the thread that it waits for if another program
-#: keeps a core busy; at this many (some 20 us) the next small region still starts at once.
-_SPIN_COUNT = "10000"
+#: How often a thread that waits looks again before it gives its core away: some tens of
+#: milliseconds, longer than the Python between two kernels takes. Waking a core that sleeps
+#: takes up to a millisecond on a virtual machine, and as long where another program has taken
+#: it; a step has hundreds of regions. Measured (GPT of benchmarks/train.py, 2 cores): 260 ms
+#: with 10,000, 101 ms with 1,000,000; beside a busy low-priority program 211 and 102 ms.
+_SPIN_COUNT = "1000000"
 _LIBRARY = "libgomp.so.1"
 
 
