@@ -168,13 +168,30 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
 # Taking apart ----------------------------------------------------------------------------
 
 
+class Split(Function):
+    """x cut along ``dim``: views; the gradient is the parts' gradients put together again."""
+
+    is_view = True
+
+    @staticmethod
+    def forward(ctx, x, *, dim, sizes):
+        ctx.dim = dim
+        before = (slice(None),) * dim
+        parts, start = [], 0
+        for size in sizes:
+            parts.append(x[(*before, slice(start, start + size))])
+            start += size
+        return tuple(parts)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        return Cat.apply(*grad_outputs, dim=ctx.dim)
+
+
 def _parts(input: Tensor, dim: int, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    before = (slice(None),) * dim
-    parts, start = [], 0
-    for size in sizes:
-        parts.append(Slice.apply(input, key=(*before, slice(start, start + size))))
-        start += size
-    return tuple(parts)
+    if not sizes:
+        return ()
+    return Split.apply(input, dim=dim, sizes=tuple(sizes))
 
 
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:

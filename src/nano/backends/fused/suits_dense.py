@@ -92,14 +92,14 @@ def sum(x, axis, keepdims):
         return "the loops sum all but one axis of large arrays"
     if x.dtype is not FLOAT32 and x.dtype is not BFLOAT16:
         return f"the loops are for float32 and bfloat16, not for {x.dtype}"
-    if x.ndim == 2:
-        inside = axis == (0,) and x.flags.c_contiguous
+    if axis == (0, 2, 3):
+        width, inside = x.shape[1], x.transpose(0, 2, 3, 1).flags.c_contiguous
     else:
-        inside = axis == (0, 2, 3) and x.transpose(0, 2, 3, 1).flags.c_contiguous
+        width, inside = x.shape[-1], axis[-1] == x.ndim - 2 and x.flags.c_contiguous
     if not inside:
         return "the axis that stays is not the last one in memory"
     # NumPy sums wide rows as fast, as long as they are in the cache.
-    if x.dtype is FLOAT32 and x.size < 1 << 17 and x.shape[1] > 32:
+    if x.dtype is FLOAT32 and x.size < 1 << 17 and width > 32:
         return _SMALL
     return True
 
