@@ -50,6 +50,8 @@ _offer("softmax", suits.softmax, "softmax", "log_softmax")
 _offer("softmax", suits.softmax_backward, "softmax_backward", "log_softmax_backward")
 _offer("attention", suits.attention, "attention")
 _offer("attention", suits.attention_backward, "attention_backward")
+_offer("winograd", suits.conv2d, "conv2d")
+_offer("winograd", suits.conv_transpose2d, "conv_transpose2d")
 _offer("embedding", suits.embedding_backward, "embedding_backward")
 
 for _name in ("relu", "exp", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"):

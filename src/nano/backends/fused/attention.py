@@ -10,7 +10,6 @@ IO-awareness", NeurIPS 2022, arXiv:2205.14135.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
@@ -20,37 +19,17 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ..memory import empty
-from ..onednn.library import library
 from ..registry import kernels
 from .jit import inline, kernel, prange
 from .math import exp_within_range, larger, log
+from .sgemm import NORMAL, TRANSPOSED, address
+from .sgemm import sgemm as multiply
 
 __all__ = ["attention", "attention_backward"]
 
 _f = np.float32
 #: Queries of a block. The products like large ones; causal ones compute scores in vain.
 _QUERIES, _CAUSAL_QUERIES = 128, 64
-_NORMAL, _TRANSPOSED = np.int8(ord("N")), np.int8(ord("T"))
-
-
-@intrinsic
-def _sgemm(typing: Any, function: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, alpha: Any,
-           a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any) -> Any:  # fmt: skip
-    """c = alpha op(a) op(b) + beta c by ``dnnl_sgemm`` at the address ``function``.
-
-    Matrices are addresses; their rows begin ``ld`` elements after each other. A function
-    given as an address, unlike a ctypes function, lets Numba keep the compiled code.
-    """
-    i8, i64, f32 = types.int8, types.int64, types.float32
-    signature = types.int32(
-        i64, i8, i8, i64, i64, i64, f32, i64, i64, i64, i64, f32, i64, i64
-    )  # fmt: skip
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(32), [a.type for a in args[1:]])
-        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-
-    return signature, code
 
 
 @intrinsic
@@ -69,8 +48,8 @@ def _masked_scores(
     sgemm, q, q_row, k, k_row, width, mask, mask_row, first, causal, scale, scores, rows, keys
 ):
     """scale q k^T + mask of ``rows`` queries and ``keys`` keys; ``mask`` is 0 for none."""
-    _sgemm(
-        *(sgemm, _NORMAL, _TRANSPOSED, rows, keys, width, scale),
+    multiply(
+        *(sgemm, NORMAL, TRANSPOSED, rows, keys, width, scale),
         *(q, q_row, k, k_row, _f(0), scores.ctypes.data, scores.shape[1]),
     )
     if mask != 0:
@@ -112,8 +91,8 @@ def _forward(sgemm, q, q_row, k, k_row, v, v_row, mask, mask_row, causal, scale,
                 for j in range(keys):
                     scores[r, j] *= share
                 logsumexp[head, first + r] = log(total) + highest
-            _sgemm(
-                *(sgemm, _NORMAL, _NORMAL, rows, value_width, keys, _f(1)),
+            multiply(
+                *(sgemm, NORMAL, NORMAL, rows, value_width, keys, _f(1)),
                 *(scores.ctypes.data, all_keys, v[head], v_row),
                 *(_f(0), out[head] + 4 * out_row * first, out_row),
             )
@@ -137,8 +116,8 @@ def _backward(sgemm, g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, cau
                 *(sgemm, these, q_row, k[head], k_row, width),
                 *(mask[head], mask_row, first, causal, scale, p, rows, keys),
             )
-            _sgemm(
-                *(sgemm, _NORMAL, _TRANSPOSED, rows, keys, value_width, _f(1)),
+            multiply(
+                *(sgemm, NORMAL, TRANSPOSED, rows, keys, value_width, _f(1)),
                 *(those, g_row, v[head], v_row, _f(0), ds.ctypes.data, all_keys),
             )
             for r in range(rows):
@@ -152,16 +131,16 @@ def _backward(sgemm, g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, cau
                     along += e * ds[r, j]
                 for j in range(keys):
                     ds[r, j] = p[r, j] * (ds[r, j] - along) * scale
-            _sgemm(
-                *(sgemm, _TRANSPOSED, _NORMAL, keys, value_width, rows, _f(1)),
+            multiply(
+                *(sgemm, TRANSPOSED, NORMAL, keys, value_width, rows, _f(1)),
                 *(p.ctypes.data, all_keys, those, g_row, keep, dv[head], dv_row),
             )
-            _sgemm(
-                *(sgemm, _NORMAL, _NORMAL, rows, width, keys, _f(1), ds.ctypes.data, all_keys),
+            multiply(
+                *(sgemm, NORMAL, NORMAL, rows, width, keys, _f(1), ds.ctypes.data, all_keys),
                 *(k[head], k_row, _f(0), dq[head] + 4 * dq_row * first, dq_row),
             )
-            _sgemm(
-                *(sgemm, _TRANSPOSED, _NORMAL, keys, width, rows, _f(1)),
+            multiply(
+                *(sgemm, TRANSPOSED, NORMAL, keys, width, rows, _f(1)),
                 *(ds.ctypes.data, all_keys, these, q_row, keep, dk[head], dk_row),
             )
             keep = _f(1)
@@ -227,11 +206,6 @@ def _like(x: NDArray, shape: tuple[int, ...]) -> NDArray:
     return y.transpose(np.argsort(order))
 
 
-def _address() -> int:
-    """Of ``dnnl_sgemm``."""
-    return ctypes.cast(library().sgemm, ctypes.c_void_p).value or 0
-
-
 def attention(
     q: NDArray, k: NDArray, v: NDArray, mask: NDArray | None, causal: bool, scale: float
 ) -> tuple[NDArray, NDArray]:
@@ -243,7 +217,7 @@ def attention(
     keys, values, result = _Heads(k), _Heads(v), _Heads(out)
     sizes = (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
     _forward(
-        *(_address(), *heads.loop, *keys.loop, *values.loop, starts, row, causal, _f(scale)),
+        *(address(), *heads.loop, *keys.loop, *values.loop, starts, row, causal, _f(scale)),
         *(sizes, *result.loop, logsumexp.reshape(count, -1)),
     )
     del memory
@@ -271,7 +245,7 @@ def attention_backward(
     results = [_Heads(d) for d in (dq, dk, dv)]
     sizes = (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
     _backward(
-        *(_address(), *g.loop, *queries.loop, *keys.loop, *values.loop, starts, row),
+        *(address(), *g.loop, *queries.loop, *keys.loop, *values.loop, starts, row),
         *(causal, _f(scale), sizes),
         np.ascontiguousarray(logsumexp).reshape(count, -1),
         *[part for r in results for part in r.loop],

@@ -34,6 +34,8 @@ Pair = tuple[int, int]
 _PARALLEL = 1 << 16
 #: From here on, a loop over the channels of one place is long enough to be vectorised.
 _MANY_CHANNELS = 16
+#: Rows of the result that one thread does in a row, with the same buffers.
+_ROWS = 8
 _ZERO, _LOWEST = np.float32(0), np.float32(-np.inf)
 
 
@@ -112,21 +114,51 @@ def _max(x, rows, columns, kernel_width, dilation_h, dilation_w, y, offsets):
 
 @kernel
 def _max_few_channels(x, rows, columns, kernel_width, dilation_h, dilation_w, y, offsets):
+    """As :func:`_max`, by windows at every column, of which those asked for are picked.
+
+    A row of the image is then one long vector, and each tap is that vector moved.
+    """
     n, oh, ow, c = y.shape
-    for r in prange(n * oh):
-        image, row = r // oh, r % oh
-        for column in range(ow):
-            first_row, first_column = rows[row, 1], columns[column, 1]
-            for k in range(c):
-                best, place = _LOWEST, first_row * kernel_width + first_column
-                for i in range(first_row, rows[row, 2]):
-                    h = rows[row, 0] + i * dilation_h
-                    for j in range(first_column, columns[column, 2]):
-                        value = wide(x[image, h, columns[column, 0] + j * dilation_w, k])
-                        if value > best or value != value:
-                            best, place = value, i * kernel_width + j
-                y[image, row, column, k] = narrow(best, x[0, 0, 0, 0])
-                offsets[image, row, column, k] = place
+    width = x.shape[2] * c
+    reach = width - (kernel_width - 1) * dilation_w * c
+    for block in prange((n * oh + _ROWS - 1) // _ROWS):
+        best = np.empty(width, np.float32)
+        place = np.empty(width, np.int32)
+        for r in range(block * _ROWS, min(block * _ROWS + _ROWS, n * oh)):
+            image, row = r // oh, r % oh
+            first = rows[row, 1]
+            for i in range(first, rows[row, 2]):
+                line = x[image, rows[row, 0] + i * dilation_h].reshape(-1)
+                for j in range(kernel_width):
+                    tap, moved = i * kernel_width + j, line[j * dilation_w * c :]
+                    if i == first and j == 0:
+                        for k in range(reach):
+                            best[k] = wide(moved[k])
+                            place[k] = tap
+                    else:
+                        for k in range(reach):
+                            value = wide(moved[k])
+                            better = (value > best[k]) | (value != value)
+                            best[k] = value if better else best[k]
+                            place[k] = tap if better else place[k]
+            for column in range(ow):
+                start, first_column = columns[column, 0], columns[column, 1]
+                if first_column == 0 and columns[column, 2] == kernel_width:
+                    values, places = best[start * c :], place[start * c :]
+                    for k in range(c):
+                        y[image, row, column, k] = narrow(values[k], x[0, 0, 0, 0])
+                        offsets[image, row, column, k] = places[k]
+                    continue
+                for k in range(c):
+                    highest, tap = _LOWEST, first * kernel_width + first_column
+                    for i in range(first, rows[row, 2]):
+                        h = rows[row, 0] + i * dilation_h
+                        for j in range(first_column, columns[column, 2]):
+                            value = wide(x[image, h, start + j * dilation_w, k])
+                            if value > highest or value != value:
+                                highest, tap = value, i * kernel_width + j
+                    y[image, row, column, k] = narrow(highest, x[0, 0, 0, 0])
+                    offsets[image, row, column, k] = tap
 
 
 @kernel

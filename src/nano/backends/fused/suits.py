@@ -11,6 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from .. import precision
 from ..onednn.library import UnavailableError, library
 
 __all__ = ["BFLOAT16", "FLOAT32", "large"]
@@ -116,3 +117,33 @@ def embedding_backward(grad_output, index, rows, padding_idx):
     if not rows:
         return "there is nothing to add to"
     return large(grad_output)
+
+
+def conv2d(x, weight, bias, stride, padding, dilation, groups, token):
+    return _winograd(x, weight, stride, dilation, groups)
+
+
+def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, groups, token):
+    (top, bottom), (left, right) = padding
+    if max(top, bottom, left, right) > 2:
+        return "the weight turned round would need a negative padding"
+    return _winograd(x, weight, stride, dilation, groups)
+
+
+def _winograd(x: Any, weight: Any, stride: Any, dilation: Any, groups: int) -> bool | str:
+    """Measured (benchmarks/convolution.py): it pays for many channels and many pixels."""
+    o, c, kh, kw = weight.shape
+    if kh != 3 or kw != 3 or stride != (1, 1) or dilation != (1, 1) or groups != 1:
+        return "Winograd's algorithm is for 3x3 kernels of stride 1"
+    n, _, h, w = x.shape
+    if min(o, c) < 64 or o * c < 8192 or n * h * w < 1024:
+        return "Winograd's algorithm pays for more channels and pixels"
+    if x.dtype is not FLOAT32 or weight.dtype is not FLOAT32:
+        return f"Winograd's algorithm is exact enough in float32, not in {x.dtype}"
+    if precision.rounds_to_bfloat16():
+        return "products may be rounded, in which oneDNN is faster still"
+    try:
+        library()
+    except UnavailableError as reason:
+        return f"the products are oneDNN's: {reason}"
+    return True

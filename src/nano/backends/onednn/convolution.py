@@ -357,6 +357,13 @@ def accepts_conv2d_weight(
     return answer
 
 
-register("conv2d", conv2d, backend="onednn", accepts=accepts_conv2d)
-register("conv_transpose2d", conv_transpose2d, backend="onednn", accepts=accepts_conv_transpose2d)
+# Winograd's algorithm has fewer multiplications, where it pays (fused/winograd.py).
+register("conv2d", conv2d, backend="onednn", accepts=accepts_conv2d, behind="fused")
+register(
+    "conv_transpose2d",
+    conv_transpose2d,
+    backend="onednn",
+    accepts=accepts_conv_transpose2d,
+    behind="fused",
+)
 register("conv2d_weight", conv2d_weight, backend="onednn", accepts=accepts_conv2d_weight)
