@@ -196,3 +196,17 @@ def test_precision_is_part_of_the_choice():
         np.testing.assert_allclose(a, b, rtol=2**-7)
     for a, b in zip(three(), best, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(BFLOAT16 not in DTYPES, reason="the processor does not multiply bfloat16")
+@pytest.mark.parametrize(("size", "stride"), [((4, 4), (1, 1)), ((8, 7), (2, 2)), ((3, 5), (1, 2))])
+def test_the_weights_gradient_as_one_product(size, stride):
+    padding, how = ((1, 1), (0, 2)), ((1, 1), 1)
+    x = whole(1, (2, 256, *size), BFLOAT16)
+    result = [(n + sum(p) - 3) // s + 1 for n, p, s in zip(size, padding, stride, strict=True)]
+    g = whole(2, (2, 257, *result), BFLOAT16)
+    operation = onednn._weight_gradient(g, x, (3, 3), stride, padding, *how)
+    assert isinstance(operation, onednn.WeightGradientByProduct)
+    ours = kernels.conv2d_weight(g, x, (3, 3), stride, padding, *how)
+    wanted = reference.conv2d_weight(*wide(g, x), (3, 3), stride, padding, *how)
+    np.testing.assert_array_equal(ours, wanted.astype(BFLOAT16))

@@ -18,7 +18,8 @@ from .. import memory as results
 from .. import precision
 from ..registry import register
 from .library import OneDnnError, library
-from .memory import FLOAT32, any_order, channels_last, dims, plain
+from .matmul import matmul
+from .memory import BFLOAT16, FLOAT32, any_order, channels_last, dims, plain, strided
 from .movement import Target, bring, packed
 from .primitives import (
     BIAS,
@@ -32,6 +33,7 @@ from .primitives import (
     Plan,
     Primitive,
     cached,
+    reorder,
     rounding,
 )
 from .suits import suits
@@ -202,6 +204,44 @@ class WeightGradient:
         return grad_weight
 
 
+class WeightGradientByProduct:
+    """The gradient of the weight as one product: the gradients' transpose times the windows.
+
+    For many channels on tiny images, where the windows written out are small.
+    """
+
+    def __init__(self, g: Geometry) -> None:
+        self.geometry = g
+        _, c, kh, kw = g.weight
+        self.ready = strided(g.weight, g.dtype, (kh * kw * c, 1, kw * c, c))
+
+    def __call__(self, grad_output: NDArray, x: NDArray) -> NDArray:
+        g = self.geometry
+        o, c, kh, kw = g.weight
+        pixels = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), *g.padding, (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(pixels, (kh, kw), (1, 2))
+        windows = windows[:, :: g.stride[0], :: g.stride[1]].transpose(0, 1, 2, 4, 5, 3)
+        rows = np.ascontiguousarray(windows).reshape(-1, kh * kw * c)
+        gradients = np.ascontiguousarray(grad_output.transpose(0, 2, 3, 1)).reshape(-1, o)
+        product = matmul(gradients.T, rows)  # (o, kh kw c): oneDNN turns it quicker than NumPy
+        grad_weight = results.empty(g.weight, g.dtype)
+        reorder(self.ready, plain(g.weight, g.dtype))(product.ctypes.data, grad_weight.ctypes.data)
+        return grad_weight
+
+    @staticmethod
+    def is_faster(g: Geometry) -> bool:
+        """Measured with ``python -m benchmarks.convolution``: 6 against 20 ms for 64 images of
+        512 channels and 4x4 pixels in bfloat16, which oneDNN multiplies quicker than it reads."""
+        return (
+            g.dtype == BFLOAT16
+            and g.groups == 1
+            and g.dilation == (1, 1)
+            and g.result[2] * g.result[3] <= 16
+            and min(g.weight[:2]) >= 256
+            and g.weight[2] * g.weight[3] > 1
+        )
+
+
 # Candidates -----------------------------------------------------------------------------
 
 
@@ -248,11 +288,11 @@ def _transposed(x: Any, weight: Any, output_size: Any, *geometry: Any) -> Any:
 
 
 def _weight_gradient(grad_output: Any, x: Any, kernel_size: Any, *geometry: Any) -> Any:
-    def build(rounded: bool) -> WeightGradient:
+    def build(rounded: bool) -> Any:
         weight = (grad_output.shape[1], x.shape[1] // geometry[3], *kernel_size)
-        return WeightGradient(
-            Geometry(x.shape, weight, grad_output.shape, x.dtype, rounded, *geometry)
-        )
+        g = Geometry(x.shape, weight, grad_output.shape, x.dtype, rounded, *geometry)
+        by_product = WeightGradientByProduct.is_faster(g)
+        return WeightGradientByProduct(g) if by_product else WeightGradient(g)
 
     return _operation(
         WeightGradient, (x.shape, grad_output.shape, kernel_size, geometry, x.dtype), build
