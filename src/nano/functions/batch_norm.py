@@ -13,7 +13,7 @@ import numpy as np
 
 from ..autograd.function import Function
 from ..autograd.restated import gradients_of
-from ..autograd.views import write_in_place
+from ..autograd.views import bump_version, check_writeable
 from ..backends import kernels
 from ..dtypes import float32, from_numpy_dtype
 from ..errors import (
@@ -160,16 +160,6 @@ class BatchNormBackward(Function):
 
         grads = gradients_of(formula, (g, x, weight), v, ctx.needs_input_grad[:3])
         return (*grads, None, None, None, None)
-
-
-class MovingAverage(Function):
-    """(1 - momentum) average + momentum factor new; a buffer's update, without a derivative."""
-
-    differentiable = False
-
-    @staticmethod
-    def forward(ctx, average, new, *, momentum, factor):
-        return kernels.moving_average(average, new, momentum, factor)
 
 
 def widened(x: Tensor) -> Tensor:
@@ -321,7 +311,9 @@ def batch_norm(
     return y
 
 
-def _update(running: Any, new: Tensor, momentum: float, factor: float) -> None:
-    write_in_place(
-        "batch_norm", running, MovingAverage, running, new, momentum=momentum, factor=factor
-    )
+def _update(running: Tensor, new: Tensor, momentum: float, factor: float) -> None:
+    """Let ``running`` learn from ``new``, as a buffer does: without a history."""
+    check_writeable("batch_norm", running._data)
+    average = kernels.moving_average(running._data, new._data, momentum, factor)
+    bump_version(running, "batch_norm")
+    np.copyto(running._data, average)

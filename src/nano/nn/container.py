@@ -95,7 +95,7 @@ class Sequential(_Ordered):
     """Modules in a row: each gets what the one before it gives.
 
     A batch normalisation that a ReLU follows is computed together with it, in one pass over
-    memory, unless one of the two has hooks.
+    memory, unless one of the two has hooks or a ``forward`` of its own.
 
     Args:
         modules: the modules in their order, or one dict from names to modules.
@@ -156,11 +156,17 @@ class Sequential(_Ordered):
 
 
 def _are_one_pass(module: Any, following: Any) -> bool:
-    """Whether the two are a batch normalisation and its ReLU, with nobody listening between."""
+    """Whether the two are a batch normalisation and its ReLU, with nobody listening between.
+
+    Subclasses, and modules that were given a ``forward`` of their own, may compute something
+    else.
+    """
     return (
         type(following) is ReLU
-        and isinstance(module, (BatchNorm1d, BatchNorm2d, BatchNorm3d))
+        and type(module) in (BatchNorm1d, BatchNorm2d, BatchNorm3d)
         and not (module.has_hooks() or following.has_hooks())
+        and "forward" not in module.__dict__
+        and "forward" not in following.__dict__
     )
 
 

@@ -10,7 +10,17 @@ from nano.backends import explain, kernels, use
 from nano.backends.onednn import convolution as onednn
 from nano.backends.reference import convolution as reference
 
-from .common import BFLOAT16, DTYPES, FLOAT32, is_channels_last, laid, layouts, needs_onednn, whole
+from .common import (
+    BFLOAT16,
+    DTYPES,
+    FLOAT32,
+    is_channels_last,
+    laid,
+    layouts,
+    needs_bfloat16,
+    needs_onednn,
+    whole,
+)
 
 pytestmark = needs_onednn
 
@@ -198,7 +208,7 @@ def test_precision_is_part_of_the_choice():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.skipif(BFLOAT16 not in DTYPES, reason="the processor does not multiply bfloat16")
+@needs_bfloat16
 @pytest.mark.parametrize(("size", "stride"), [((4, 4), (1, 1)), ((8, 7), (2, 2)), ((3, 5), (1, 2))])
 def test_the_weights_gradient_as_one_product(size, stride):
     padding, how = ((1, 1), (0, 2)), ((1, 1), 1)
