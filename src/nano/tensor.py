@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,14 +63,37 @@ def content_token(t: Tensor) -> tuple[Storage, tuple[int, int]] | None:
 
     Kernels keep weights that they have reordered for as long as the token stays. Writes by
     operators move the version. Whoever writes to the memory itself has got it as an array
-    (``numpy()``, ``data``), which is counted, and holds it until then, which shows in the
-    array's count of references: three are the tensor's, and two of this function.
+    (``numpy()``, ``data``), which is counted, and holds it until then: while somebody does,
+    there is no token.
     """
-    array = t._data
-    if array.base is not None or sys.getrefcount(array) > 3:
+    if _references(t) != _references_if_alone(t._data.base is not None):
         return None
     storage = storage_of(t)
     return storage, (storage.version, storage.exposed)
+
+
+def _references(t: Tensor) -> tuple[int, int]:
+    """How often the array of ``t`` is referred to, and the one that owns its memory.
+
+    The owner is counted only if it is another array, as for a Parameter, whose array is a
+    view of the one that it was made from. Its views refer to it.
+    """
+    array = t._data
+    base = array.base
+    if base is None:
+        return sys.getrefcount(array), 0
+    if type(base) is not np.ndarray or base.base is not None:
+        return 0, 0  # the memory is not NumPy's
+    return sys.getrefcount(array), sys.getrefcount(base)
+
+
+@cache
+def _references_if_alone(is_view: bool) -> tuple[int, int]:
+    """What :func:`_references` says if nobody else has the array; it depends on the Python."""
+    array = np.empty(1)
+    t = wrap(array[:] if is_view else array)
+    del array
+    return _references(t)
 
 
 class View:

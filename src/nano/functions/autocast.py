@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..autograd.grad_mode import mode
 from ..dtypes import bfloat16, dtype, float16, float32, to_dtype
-from ..errors import ArgumentError, TypeMismatchError
+from ..errors import ArgumentError, InputError
 from ..tensor import Tensor, storage_of
 
 __all__ = ["autocast", "get_autocast_dtype", "is_autocast_enabled"]
@@ -57,6 +57,7 @@ class autocast:  # noqa: N801  (PyTorch's name)
 
     Raises:
         RuntimeError: for another device.
+        ValueError: if the device is no str.
 
     >>> layer = nano.nn.Linear(3, 2)
     >>> with nano.autocast(dtype=nano.bfloat16):
@@ -73,7 +74,7 @@ class autocast:  # noqa: N801  (PyTorch's name)
         cache_enabled: bool | None = None,
     ) -> None:
         if not isinstance(device_type, str):
-            raise TypeMismatchError(
+            raise InputError(
                 "autocast", f"expected device_type of type str, got {type(device_type).__name__}."
             )
         if device_type != "cpu":

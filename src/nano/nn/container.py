@@ -123,13 +123,14 @@ class Sequential(_Ordered):
 
     def forward(self, input: Any) -> Any:
         """Shapes: what the first module takes; what the last one gives."""
-        done = None
+        joined = False  # the module was computed together with the one before it
         for module, following in pairwise([*self._modules.values(), None]):
-            if module is done:
-                done = None
-            elif _are_one_pass(module, following):
+            if joined:
+                joined = False
+                continue
+            joined = _are_one_pass(module, following)
+            if joined:
                 input = module(input, activation="relu")  # type: ignore[misc]
-                done = following
             else:
                 input = module(input)  # type: ignore[misc]
         return input

@@ -71,19 +71,19 @@ class TestPacked:
     def test_without_a_token_nothing_is_kept(self):
         w = whole(1, SHAPE)
         last = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
-        before = len(movement._packed)
+        before = len(movement._kept.weights)
         packed(w, self.wanted(), None)
         w += 1
         np.testing.assert_array_equal(read(packed(w, self.wanted(), None), last), last + 1)
-        assert len(movement._packed) == before
+        assert len(movement._kept.weights) == before
 
     def test_it_goes_with_its_owner(self):
         owner, w = Owner(), whole(1, SHAPE)
         packed(w, self.wanted(), (owner, 0))
-        before = len(movement._packed)
+        before = len(movement._kept.weights)
         del owner
         gc.collect()
-        assert len(movement._packed) == before - 1
+        assert len(movement._kept.weights) == before - 1
 
     def test_parts_of_one_memory_are_told_apart(self):
         owner, both = Owner(), whole(1, (2, *SHAPE))

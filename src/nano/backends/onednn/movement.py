@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,8 +51,28 @@ class Target:
             reorder(self._wanted, self._has)(self.address, self._array.ctypes.data)
 
 
-#: The weights in oneDNN's order that may be kept, by the owner of their memory.
-_packed: WeakKeyDictionary[Any, dict[Any, tuple[int, NDArray, Descriptor]]] = WeakKeyDictionary()
+class _Kept(threading.local):
+    """The weights in oneDNN's order that this thread keeps, by the owner of their memory.
+
+    Another thread must not overwrite or let go what a primitive of this one reads.
+    """
+
+    def __init__(self) -> None:
+        self.weights: WeakKeyDictionary[Any, list[_Weight]] = WeakKeyDictionary()
+
+
+class _Weight:
+    """A weight in the order ``descriptor``: where it was, and the version of its content."""
+
+    __slots__ = ("buffer", "descriptor", "place", "version")
+
+    def __init__(self, place: Any, descriptor: Descriptor) -> None:
+        self.place, self.descriptor = place, descriptor
+        self.version: Any = None
+        self.buffer = aligned(descriptor.nbytes)
+
+
+_kept = _Kept()
 
 
 def packed(weight: NDArray, wanted: Descriptor, token: Any) -> int:
@@ -63,15 +84,21 @@ def packed(weight: NDArray, wanted: Descriptor, token: Any) -> int:
     if token is None:
         return bring(weight, wanted, "weight")
     owner, version = token
-    kept = _packed.setdefault(owner, {})
-    key = (weight.ctypes.data, weight.shape, weight.strides, id(wanted))
-    found = kept.get(key)
-    if found is None or found[0] != version:
+    weights = _kept.weights.setdefault(owner, [])
+    place = (weight.ctypes.data, weight.shape, weight.strides)
+    for kept in weights:
+        # Primitives for images of other sizes mostly want the weight in the same order.
+        if kept.place == place and (kept.descriptor is wanted or kept.descriptor == wanted):
+            break
+    else:
         has = describe(weight)
         if has is None or has == wanted:
             return bring(weight, wanted, "weight")
-        buffer = aligned(wanted.nbytes) if found is None else found[1]
-        reorder(has, wanted)(weight.ctypes.data, buffer.ctypes.data)
-        # The descriptor is kept too: its id must not become another's.
-        found = kept[key] = (version, buffer, wanted)
-    return found[1].ctypes.data
+        kept = _Weight(place, wanted)
+        weights.append(kept)
+    if kept.version != version:
+        has = describe(weight)
+        assert has is not None, "it was when the weight was first kept"
+        reorder(has, wanted)(weight.ctypes.data, kept.buffer.ctypes.data)
+        kept.version = version
+    return kept.buffer.ctypes.data
