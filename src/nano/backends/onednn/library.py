@@ -88,14 +88,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "dnnl_primitive_execute": (_Handle, _Handle, c_int, POINTER(ExecArg)),
     "dnnl_primitive_destroy": (_Handle,),
     "dnnl_primitive_attr_create": (_Out,),
-    "dnnl_primitive_attr_destroy": (_Handle,),
     "dnnl_primitive_attr_set_fpmath_mode": (_Handle, c_int),
-    "dnnl_primitive_attr_set_post_ops": (_Handle, _Handle),
-    "dnnl_post_ops_create": (_Out,),
-    "dnnl_post_ops_destroy": (_Handle,),
-    "dnnl_post_ops_append_eltwise": (_Handle, c_int, c_float, c_float),
-    "dnnl_post_ops_append_sum": (_Handle, c_float, ctypes.c_int32, c_int),
-    "dnnl_post_ops_append_binary": (_Handle, c_int, _Handle),
     "dnnl_reorder_primitive_desc_create": (_Out, *[_Handle] * 5),
     "dnnl_convolution_forward_primitive_desc_create": (
         *(_Out, _Handle, c_int, c_int, *[_Handle] * 4, *[_DimsIn] * 4, _Handle),
@@ -125,17 +118,10 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "dnnl_layer_normalization_backward_primitive_desc_create": (
         *(_Out, _Handle, c_int, *[_Handle] * 4, c_float, c_uint, *[_Handle] * 2),
     ),
-    "dnnl_softmax_forward_primitive_desc_create": (
-        *(_Out, _Handle, c_int, c_int, *[_Handle] * 2, c_int, _Handle),
-    ),
-    "dnnl_softmax_backward_primitive_desc_create": (
-        *(_Out, _Handle, c_int, *[_Handle] * 3, c_int, *[_Handle] * 2),
-    ),
     "dnnl_sgemm": (
         *(c_char, c_char, *[c_int64] * 3, c_float, c_void_p, c_int64, c_void_p),
         *(c_int64, c_float, c_void_p, c_int64),
     ),
-    "dnnl_set_default_fpmath_mode": (c_int,),
 }
 #: Functions that return something else than a status.
 _PLAIN: dict[str, tuple[Any, tuple[Any, ...]]] = {

@@ -12,6 +12,27 @@ from numpy.typing import NDArray
 from ..registry import register
 
 
+def batch_norm_loops(
+    x: NDArray,
+    weight: NDArray,
+    bias: NDArray,
+    eps: float,
+    residual: NDArray,
+) -> NDArray:
+    """relu((x - mean) / sqrt(var + eps) weight + bias + residual), of x (n, c, h, w): the
+    definition, a channel and a pixel at a time."""
+    y = np.empty_like(x)
+    n, channels, height, width = x.shape
+    pixels = [(i, r, s) for i in range(n) for r in range(height) for s in range(width)]
+    for c in range(channels):
+        mean = sum(x[i, c, r, s] for i, r, s in pixels) / len(pixels)
+        var = sum((x[i, c, r, s] - mean) ** 2 for i, r, s in pixels) / len(pixels)
+        for i, r, s in pixels:
+            z = (x[i, c, r, s] - mean) / (var + eps) ** 0.5
+            y[i, c, r, s] = max(z * weight[c] + bias[c] + residual[i, c, r, s], 0)
+    return y
+
+
 def _widened(x: NDArray) -> NDArray:
     """float32 for 16-bit floats, whose sums would lose digits."""
     return x.astype(np.float32) if x.dtype.itemsize == 2 else x

@@ -8,6 +8,18 @@ from numpy.typing import NDArray
 from ..registry import register
 
 
+def layer_norm_loops(x: NDArray, weight: NDArray, bias: NDArray, eps: float) -> NDArray:
+    """(x - mean) / sqrt(var + eps) weight + bias of each row of x (n, d): the definition."""
+    y = np.empty_like(x)
+    n, d = x.shape
+    for i in range(n):
+        mean = sum(x[i, j] for j in range(d)) / d
+        var = sum((x[i, j] - mean) ** 2 for j in range(d)) / d
+        for j in range(d):
+            y[i, j] = (x[i, j] - mean) / (var + eps) ** 0.5 * weight[j] + bias[j]
+    return y
+
+
 def _widened(x: NDArray) -> NDArray:
     """float32 for 16-bit floats, whose sums would lose digits."""
     return x.astype(np.float32) if x.dtype.itemsize == 2 else x
