@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nano
+from nano.tensor import content_token, wrap
 
 NAMES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8",
          "uint8", "bool"]  # fmt: skip
@@ -294,3 +295,72 @@ def test_errors_are_of_pytorchs_types(run):
         run(torch)
     with pytest.raises(theirs.type, match=r"^\["):
         run(nano)
+
+
+class TestContentToken:
+    """While it stays, kernels use what they made of the content: it must not stay too long."""
+
+    def make(self, kind):
+        if kind == "Parameter":
+            return nano.nn.Parameter(nano.ones(2, 3))
+        t = nano.ones(2, 3)
+        return copy.deepcopy(nano.nn.Parameter(t)) if kind == "copy" else t
+
+    @pytest.mark.parametrize("kind", ["Tensor", "Parameter", "copy"])
+    def test_it_stays_while_nobody_writes(self, kind):
+        t = self.make(kind)
+        token = content_token(t)
+        (t * 2).sum()
+        assert token is not None
+        assert content_token(t) == token
+
+    @pytest.mark.parametrize("kind", ["Tensor", "Parameter", "copy"])
+    def test_it_moves_when_the_content_may_have_changed(self, kind):
+        t = self.make(kind)
+        token = content_token(t)
+        writes = [
+            lambda: t.zero_(),
+            lambda: t.view(-1)[2:].add_(1),
+            lambda: t.data.add_(1),
+            lambda: t.detach().numpy().fill(3),
+            lambda: np.asarray(t.detach()).fill(4),
+        ]
+        for write in writes:
+            with nano.no_grad():
+                write()
+            before, token = token, content_token(t)
+            assert token is not None
+            assert token != before
+
+    @pytest.mark.parametrize("kind", ["Tensor", "Parameter", "copy"])
+    @pytest.mark.parametrize(
+        "hold",
+        [
+            lambda t: t.detach().numpy(),
+            lambda t: t.detach().numpy()[1:],
+            lambda t: memoryview(t.detach().numpy()),
+            lambda t: t.data,
+            lambda t: t.data.view(-1),
+            lambda t: t.detach().T,
+        ],
+    )
+    def test_there_is_none_while_somebody_holds_the_memory(self, kind, hold):
+        t = self.make(kind)
+        held = hold(t)
+        assert content_token(t) is None
+        del held
+        assert content_token(t) is not None
+
+    def test_there_is_none_for_the_memory_of_others(self):
+        array = np.ones(3, np.float32)
+        t = nano.from_numpy(array)
+        assert content_token(t) is None
+        assert content_token(nano.nn.Parameter(t)) is None
+        raw = bytearray(8)
+        assert content_token(wrap(np.frombuffer(raw, np.float32))) is None
+
+    def test_other_data_has_another_one(self):
+        p = nano.nn.Parameter(nano.ones(2))
+        before = content_token(p)
+        p.data = nano.zeros(2)
+        assert content_token(p) != before

@@ -181,7 +181,7 @@ def test_each_thread_has_its_own():
 def test_wrong_arguments():
     with pytest.raises(RuntimeError, match="only"):
         nano.autocast("cuda")
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="device_type"):  # as in PyTorch
         nano.autocast(nano.bfloat16)
     with pytest.warns(UserWarning, match="Disabling"):
         region = nano.autocast(dtype=nano.float64)

@@ -9,6 +9,7 @@ import torch
 
 import nano
 from nano import nn
+from nano.tensor import content_token
 
 LAYERS = [
     ("Conv2d", (3, 4, 3), {}, (2, 3, 6, 6)),
@@ -158,3 +159,47 @@ def test_max_pooling_gives_indices():
     assert (y.item(), indices.item()) == (4.0, 2)
     y, indices = nn.AdaptiveMaxPool2d(1, return_indices=True)(x)
     assert (y.item(), indices.item()) == (4.0, 2)
+
+
+def _step(layer, x):
+    layer(x).sum().backward()
+    nano.optim.SGD(layer.parameters(), lr=0.1).step()
+
+
+#: Ways to change the weight of a layer.
+WRITES = {
+    "optimizer": _step,
+    "load_state_dict": lambda layer, x: layer.load_state_dict(nn.Conv2d(8, 16, 3).state_dict()),
+    "in place": lambda layer, x: layer.weight.detach().mul_(2),
+    "view": lambda layer, x: layer.weight.detach().view(-1)[5:].zero_(),
+    "data": lambda layer, x: layer.weight.data.add_(1),
+    "new data": lambda layer, x: setattr(layer.weight, "data", nano.ones(16, 8, 3, 3)),
+    "numpy": lambda layer, x: layer.weight.detach().numpy().fill(0.5),
+    "init": lambda layer, x: nn.init.constant_(layer.weight, 0.25),
+    "new parameter": lambda layer, x: setattr(
+        layer, "weight", nn.Parameter(nano.full((16, 8, 3, 3), 2.0))
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WRITES)
+def test_inference_sees_a_weight_that_was_written(way):
+    """Kernels keep reordered weights between calls; not those of yesterday."""
+    layer, x = nn.Conv2d(8, 16, 3), nano.randn(2, 8, 10, 10)
+    with nano.no_grad():
+        before = layer(x)
+        assert layer(x).tolist() == before.tolist()
+    WRITES[way](layer, x)
+    with nano.no_grad():
+        # The memory of a NumPy array that somebody holds is never kept in another order.
+        array = layer.weight.detach().numpy().copy()
+        expected = nn.functional.conv2d(x, nano.from_numpy(array), layer.bias)
+        y = layer(x)
+    assert not np.allclose(y.numpy(), before.numpy())
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_weights_are_kept_in_order_in_inference():
+    """A layer's weight may be kept: that nobody else holds its memory is noticed."""
+    layer = nn.Conv2d(8, 16, 3)
+    assert content_token(layer.weight) is not None

@@ -192,6 +192,62 @@ def test_sequential_computes_in_order():
     assert nn.Sequential()(x) is x
 
 
+def _own_forward(n):
+    class Doubled(n.BatchNorm2d):
+        def forward(self, input):
+            return super().forward(input) * 2
+
+    return n.Sequential(Doubled(3), n.ReLU())
+
+
+def _own_call(n):
+    class Shifted(n.BatchNorm2d):
+        def __call__(self, input):
+            return super().__call__(input) + 1
+
+    return n.Sequential(Shifted(3), n.ReLU())
+
+
+def _patched_norm(n):
+    net = n.Sequential(n.BatchNorm2d(3), n.ReLU())
+    forward = net[0].forward
+    net[0].forward = lambda x: forward(x) - 1
+    return net
+
+
+def _patched_relu(n):
+    net = n.Sequential(n.BatchNorm2d(3), n.ReLU())
+    net[1].forward = lambda x: x * 3
+    return net
+
+
+def _hooked(n):
+    net = n.Sequential(n.BatchNorm2d(3), n.ReLU())
+    net[1].register_forward_hook(lambda module, inputs, output: output - inputs[0])
+    return net
+
+
+def _shared(n):
+    norm, relu = n.BatchNorm2d(3), n.ReLU()
+    return n.Sequential(norm, norm, relu, relu, norm, relu, n.Tanh(), relu)
+
+
+@pytest.mark.parametrize(
+    "make", [_own_forward, _own_call, _patched_norm, _patched_relu, _hooked, _shared]
+)
+def test_sequential_joins_only_what_is_a_normalisation_and_its_relu(make):
+    x = np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype(np.float32)
+    y, expected = make(nn)(nano.tensor(x)), make(torch.nn)(torch.tensor(x))
+    # Some sums of 100 float32 numbers one after the other.
+    np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), atol=1e-5)
+
+
+def test_sequential_does_not_pass_over_none():
+    for m in (nano, torch):
+        with pytest.raises(TypeError):
+            m.nn.Sequential(m.nn.ReLU(), None)(m.ones(2))
+
+
 @pytest.mark.parametrize("kind", ["Sequential", "ModuleList"])
 def test_container_refusals(kind):
     make = getattr(nn, kind)

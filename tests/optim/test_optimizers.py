@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import nano
+from nano.tensor import wrap
 
 SGD_OPTIONS = [
     {"lr": 0.1},
@@ -447,3 +448,20 @@ def test_what_is_no_state_dict():
             optimizer.load_state_dict(given)
     with pytest.raises(KeyError, match="params"):
         optimizer.add_param_group({"lr": 1.0})
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
+def test_memory_that_cannot_be_written_is_refused(name):
+    """So large that compiled loops run, which would write through the address."""
+    array = np.zeros(1 << 15, np.float32)
+    array.flags.writeable = False
+    locked = nano.nn.Parameter(nano.tensor(0.0))
+    locked.data = wrap(array)
+    expanded = nano.nn.Parameter(nano.ones(1).expand(1 << 15))
+    for p in (locked, expanded):
+        free = nano.ones(3, requires_grad=True)
+        free.grad, p.grad = nano.ones(3), nano.ones(1 << 15)
+        with pytest.raises(RuntimeError, match=r"read-only|expanded"):
+            getattr(nano.optim, name)([free, p], lr=0.1).step()
+        assert free.tolist() == [1.0] * 3
+    assert not array.any()

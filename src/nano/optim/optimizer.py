@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..autograd.grad_mode import enable_grad
-from ..autograd.views import bump_version
+from ..autograd.views import bump_version, check_writeable
 from ..errors import (
     ArgumentError,
     InputError,
@@ -206,7 +206,8 @@ class Optimizer:
         """The parameters that have a gradient.
 
         Raises:
-            RuntimeError: if one has another shape than its gradient or its state.
+            RuntimeError: if one has another shape than its gradient or its state, or cannot be
+                written: compiled loops would do so all the same, and end the process.
         """
         moving = []
         state_of = self.state.get
@@ -216,6 +217,7 @@ class Optimizer:
             if grad is None:
                 continue
             moving.append(p)
+            check_writeable(type(self).__name__, p._data)
             shape = p._data.shape
             if grad._data.shape != shape:
                 raise self._misfit(p, "gradient", grad)

@@ -2,12 +2,14 @@
 
 import ctypes
 import gc
+import threading
 
 import numpy as np
 import pytest
 
 from nano.backends.onednn import movement
-from nano.backends.onednn.memory import FLOAT32, channels_last, describe, plain
+from nano.backends.onednn.library import library
+from nano.backends.onednn.memory import FLOAT32, channels_last, describe, dims, plain
 from nano.backends.onednn.movement import Target, bring, packed
 
 from .common import LAYOUTS, laid, needs_onednn, whole
@@ -84,6 +86,31 @@ class TestPacked:
         del owner
         gc.collect()
         assert len(movement._kept.weights) == before - 1
+
+    def test_an_order_is_kept_once(self):
+        """Primitives for other images have descriptors of their own, mostly of one order."""
+        owner, w = Owner(), whole(1, SHAPE)
+        create = movement.Descriptor
+        addresses = set()
+        for _ in range(3):
+            _, c, h, width = SHAPE
+            strides = (h * width * c, 1, width * c, c)
+            handle = library().create(
+                "dnnl_memory_desc_create_with_strides", 4, dims(SHAPE), 3, dims(strides)
+            )
+            addresses.add(packed(w, create(handle), (owner, 0)))
+        assert len(addresses) == len(movement._kept.weights[owner]) == 1
+
+    def test_threads_keep_their_own(self):
+        """Else one would write into, or let go, what another is computing with."""
+        owner, w, found = Owner(), whole(1, SHAPE), []
+        here = packed(w, self.wanted(), (owner, 0))
+        other = threading.Thread(
+            target=lambda: found.append(packed(w, self.wanted(), (owner, 0)) != here)
+        )
+        other.start()
+        other.join()
+        assert found == [True]
 
     def test_parts_of_one_memory_are_told_apart(self):
         owner, both = Owner(), whole(1, (2, *SHAPE))
