@@ -123,9 +123,7 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups, token=None):
     return _winograd(x, weight, stride, dilation, groups)
 
 
-def conv_transpose2d(
-    x, weight, bias, output_size, stride, padding, dilation, groups, token=None
-):
+def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, groups, token=None):
     (top, bottom), (left, right) = padding
     if max(top, bottom, left, right) > 2:
         return "the weight turned round would need a negative padding"
