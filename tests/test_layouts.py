@@ -53,7 +53,7 @@ m.ones_like(x, memory_format=m.channels_last)
 m.ones_like(x, memory_format=None)
 m.full_like(y, 2.5)
 m.full_like(x, 2.5, memory_format=m.channels_last)
-m.empty_like(y) * 0
+m.empty_like(y).fill_(0)
 m.empty_like(x, memory_format=m.channels_last).fill_(1)
 m.empty(2, 3, 4, 5, memory_format=m.channels_last).fill_(1)
 m.empty(1, 2, 3, 4, 5, memory_format=m.channels_last_3d).fill_(1)
@@ -239,5 +239,6 @@ def test_optimizers_move_parameters_of_any_order(kind):
         for entry in state.values():
             assert entry.ndim == 0 or entry.is_contiguous(memory_format=order)
         results.append(p.detach().numpy())
-    np.testing.assert_array_equal(*results)
+    # One order may be for the fused loops, which round a product and a sum once, not twice.
+    np.testing.assert_allclose(*results, rtol=5e-7, atol=1e-7)
     assert not np.array_equal(results[0], values)

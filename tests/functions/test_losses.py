@@ -189,7 +189,8 @@ def test_large_logits_do_not_overflow():
             m.tensor([1e4, -1e4, 0.0, 90.0]), m.tensor([0.0, 1.0, 0.5, 1.0]), reduction="none"
         )
     )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    # The last is a denormal number, which PyTorch takes as 0 after some of its operators ran.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=float(np.finfo(np.float32).tiny))
 
 
 def test_logarithms_are_clamped_at_minus_100():

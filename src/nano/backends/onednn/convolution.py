@@ -91,6 +91,19 @@ class Geometry:
             and self.result[2] * self.result[3] <= 32
         )
 
+    def has_idle_tap(self) -> bool:
+        """Whether some element of the kernel meets nothing but padding."""
+        sizes = zip(
+            *(self.image[2:], self.result[2:], self.weight[2:]),
+            *(self.stride, self.padding, self.dilation),
+            strict=True,
+        )
+        return any(
+            all(not 0 <= r * s + i * d - before < n for r in range(m))
+            for n, m, k, s, (before, _), d in sizes
+            for i in range(k)
+        )
+
     def orders(self) -> tuple[Any, Any, Any]:
         """Descriptors to ask oneDNN with: of the image, the weight and the result."""
         order = any_order if self.prefers_blocks() else channels_last
@@ -294,6 +307,8 @@ def _weight_gradient(grad_output: Any, x: Any, kernel_size: Any, *geometry: Any)
     def build(rounded: bool) -> Any:
         weight = (grad_output.shape[1], x.shape[1] // geometry[3], *kernel_size)
         g = Geometry(x.shape, weight, grad_output.shape, x.dtype, rounded, *geometry)
+        if g.has_idle_tap():
+            return "oneDNN leaves the gradient of weights that meet only padding undefined"
         by_product = WeightGradientByProduct.is_faster(g)
         return WeightGradientByProduct(g) if by_product else WeightGradient(g)
 
