@@ -241,21 +241,28 @@ def commit(name: str, t: Tensor, result: Tensor) -> None:
     """Write ``result`` into the memory of ``t`` and give ``t`` and its base their new history."""
     if result._data.dtype != t._data.dtype and result._requires_grad:
         result = result.to(from_numpy_dtype(t._data.dtype))
-    # Counted before the history changes: the Function that made the old values must learn of it.
-    bump_version(t, name)
+    # Asked for before the history changes: the Function that made the old values must know it.
+    storage_of(t)
     view = t._view
     if not (mode.enabled and (result._requires_grad or t._requires_grad)):
-        np.copyto(t._data, result._data, casting="unsafe")
+        _write(name, t, result)
         return
     if view is None:
         _give_history(t, result)
     else:
         base = view.base
         _give_history(base, PutFlat.apply(base, result, index=flat_index(t._data, base._data)))
-    np.copyto(t._data, result._data, casting="unsafe")
+    _write(name, t, result)
     storage_of(t).rebased += 1
     if view is not None:
         refresh(t)
+
+
+def _write(name: str, t: Tensor, result: Tensor) -> None:
+    """Copy the values, then count: a kernel in another thread may keep what it makes of a
+    weight, and must not take half-written values for those of the new version."""
+    np.copyto(t._data, result._data, casting="unsafe")
+    bump_version(t, name)
 
 
 def _give_history(t: Tensor, made: Tensor) -> None:

@@ -315,5 +315,5 @@ def _update(running: Tensor, new: Tensor, momentum: float, factor: float) -> Non
     """Let ``running`` learn from ``new``, as a buffer does: without a history."""
     check_writeable("batch_norm", running._data)
     average = kernels.moving_average(running._data, new._data, momentum, factor)
-    bump_version(running, "batch_norm")
     np.copyto(running._data, average)
+    bump_version(running, "batch_norm")

@@ -27,7 +27,7 @@ __all__ = ["Plan", "Primitive", "aligned", "cached", "reorder", "rounding", "scr
 # Arguments of primitives (DNNL_ARG_...).
 SRC, DST, WEIGHTS, BIAS = 1, 17, 33, 41
 MEAN, VARIANCE, SCALE, SHIFT, WORKSPACE = 49, 50, 51, 52, 64
-DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS = 129, 145, 161, 169
+DIFF_SRC, DIFF_DST, DIFF_WEIGHTS = 129, 145, 161
 DIFF_SCALE, DIFF_SHIFT = 255, 256
 
 # Queries of a primitive descriptor for the memory it wants (dnnl_query_..._md).
@@ -38,7 +38,7 @@ _QUERY_IMPLEMENTATION = 8
 _FPMATH_BF16 = 1  # dnnl_fpmath_mode_bf16
 
 # dnnl_prop_kind_t
-FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD, BACKWARD_DATA = 64, 96, 128, 160
+FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD = 64, 96, 128
 
 
 class Plan:
