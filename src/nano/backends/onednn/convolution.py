@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import memory as results
 from .. import precision
 from ..registry import register
-from .library import OneDnnError, library
+from .library import library
 from .matmul import matmul
 from .memory import BFLOAT16, FLOAT32, any_order, channels_last, dims, plain, strided
 from .movement import Target, bring, packed
@@ -32,11 +32,10 @@ from .primitives import (
     WEIGHTS,
     Plan,
     Primitive,
-    cached,
     reorder,
     rounding,
 )
-from .suits import suits
+from .suits import answer, built, suits
 
 _DIRECT = 1  # dnnl_convolution_direct
 _Pair = tuple[int, int]
@@ -268,13 +267,7 @@ def _operation(kind: type, key: tuple[Any, ...], build: Callable[..., Any]) -> A
     """
     rounded = key[-1] is FLOAT32 and precision.rounds_to_bfloat16()
 
-    def attempt() -> Any:
-        try:
-            return build(rounded)
-        except OneDnnError as error:
-            return f"oneDNN has no implementation for these sizes (status {error.status})"
-
-    return cached((kind, rounded, *key), attempt)
+    return built((kind, rounded, *key), lambda: build(rounded), slow=True)
 
 
 def _forward(x: Any, weight: Any, bias: Any, *geometry: Any) -> Any:
@@ -341,11 +334,11 @@ def accepts_conv2d(
     groups: Any,
     token: Any = None,
 ) -> bool | str:
-    answer = suits(x, weight) if bias is None else suits(x, weight, bias)
-    if answer is True:
+    reason = suits(x, weight) if bias is None else suits(x, weight, bias)
+    if reason is True:
         operation = _forward(x, weight, bias, stride, padding, dilation, groups)
-        return operation if isinstance(operation, str) else True
-    return answer
+        return answer(operation)
+    return reason
 
 
 def conv_transpose2d(
@@ -378,11 +371,11 @@ def accepts_conv_transpose2d(
     groups: Any,
     token: Any = None,
 ) -> bool | str:
-    answer = suits(x, weight)
-    if answer is True:
+    reason = suits(x, weight)
+    if reason is True:
         operation = _transposed(x, weight, output_size, stride, padding, dilation, groups)
-        return operation if isinstance(operation, str) else True
-    return answer
+        return answer(operation)
+    return reason
 
 
 def conv2d_weight(
@@ -408,11 +401,11 @@ def accepts_conv2d_weight(
     dilation: Any,
     groups: Any,
 ) -> bool | str:
-    answer = suits(grad_output, x)
-    if answer is True:
+    reason = suits(grad_output, x)
+    if reason is True:
         operation = _weight_gradient(grad_output, x, kernel_size, stride, padding, dilation, groups)
-        return operation if isinstance(operation, str) else True
-    return answer
+        return answer(operation)
+    return reason
 
 
 # Winograd's algorithm has fewer multiplications, where it pays (fused/winograd.py).

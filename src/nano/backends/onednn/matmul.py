@@ -17,8 +17,8 @@ from .. import precision, threads
 from ..registry import register
 from .library import OneDnnError, library
 from .memory import FLOAT32, Descriptor, describe, plain
-from .primitives import BIAS, DST, SRC, WEIGHTS, Plan, Primitive, cached, rounding
-from .suits import suits
+from .primitives import BIAS, DST, SRC, WEIGHTS, Plan, Primitive, rounding
+from .suits import answer, built, suits
 
 __all__ = ["linear", "matmul"]
 
@@ -28,7 +28,6 @@ __all__ = ["linear", "matmul"]
 _FEW = {4: 2**21, 2: 2**18}
 _FEWEST = min(_FEW.values())
 _TOO_FEW = "so few multiplications NumPy does as soon"
-_REFERENCE = "ref"  # how oneDNN's slow implementations, for what it has no fast ones, are named
 
 _Matrix = tuple[NDArray, bytes, int]
 
@@ -125,17 +124,8 @@ def _product(x: NDArray, y: NDArray, bias: NDArray | None) -> Any:
     rounded = x.dtype is FLOAT32 and precision.rounds_to_bfloat16()
     bias_size = None if bias is None else bias.shape
 
-    def build() -> Product | str:
-        try:
-            product = Product(x, y, bias, rounded)
-        except OneDnnError as error:
-            return f"oneDNN has no implementation for these sizes (status {error.status})"
-        if product.primitive.implementation.startswith(_REFERENCE):
-            return "oneDNN has no fast implementation for these sizes"
-        return product
-
     key = (Product, x.shape, x.strides, y.shape, y.strides, x.dtype, bias_size, rounded)
-    return cached(key, build)
+    return built(key, lambda: Product(x, y, bias, rounded))
 
 
 def _is_for_sgemm(x: Any, y: Any) -> bool:
@@ -160,11 +150,11 @@ def accepts_matmul(x: Any, y: Any) -> bool | str:
         return _TOO_FEW
     if x.ndim < 2 or y.ndim < 2:
         return "products of vectors are left to NumPy"
-    answer = suits(x, y)
-    if answer is not True or _is_for_sgemm(x, y):
-        return answer
+    reason = suits(x, y)
+    if reason is not True or _is_for_sgemm(x, y):
+        return reason
     operation = _product(*_batched(x, y), None)
-    return operation if isinstance(operation, str) else True
+    return answer(operation)
 
 
 def _rows(x: NDArray, weight: NDArray) -> tuple[NDArray, NDArray]:
@@ -188,16 +178,16 @@ def accepts_linear(x: Any, weight: Any, bias: Any) -> bool | str:
     if count < _FEWEST or count < _FEW.get(x.itemsize, 0):
         return _TOO_FEW
     if bias is None:
-        answer = suits(x, weight)
-        if answer is not True or _is_for_sgemm(weight, weight):
-            return answer
+        reason = suits(x, weight)
+        if reason is not True or _is_for_sgemm(weight, weight):
+            return reason
         operation = _product(*_rows(x, weight), None)
     else:
-        answer = suits(x, weight, bias)
-        if answer is not True:
-            return answer
+        reason = suits(x, weight, bias)
+        if reason is not True:
+            return reason
         operation = _product(*_rows(x, weight), np.ascontiguousarray(bias).reshape(1, -1))
-    return operation if isinstance(operation, str) else True
+    return answer(operation)
 
 
 register("matmul", matmul, backend="onednn", accepts=accepts_matmul)

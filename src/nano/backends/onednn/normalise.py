@@ -6,14 +6,13 @@ is not used: a NaN or an infinity in a row makes all of it NaN in PyTorch, but n
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..registry import register
-from .library import OneDnnError, library
+from .library import library
 from .memory import FLOAT32, Descriptor, channels_last, plain
 from .movement import Target, bring
 from .primitives import (
@@ -32,9 +31,8 @@ from .primitives import (
     VARIANCE,
     Plan,
     Primitive,
-    cached,
 )
-from .suits import suits
+from .suits import answer, built, suits
 
 __all__ = [
     "batch_norm",
@@ -53,25 +51,6 @@ _TOO_FEW = f"fewer than {_FEW} elements, for which NumPy is as fast"
 
 def _large(*arrays: NDArray) -> bool | str:
     return suits(*arrays) if arrays[0].size >= _FEW else _TOO_FEW
-
-
-def _built(key: tuple[Any, ...], build: Callable[[], Any]) -> Any:
-    """What ``build`` makes, or the reason why oneDNN cannot; either is kept."""
-
-    def attempt() -> Any:
-        try:
-            found = build()
-        except OneDnnError as error:
-            return f"oneDNN has no implementation for these sizes (status {error.status})"
-        if found.implementation.startswith("ref"):
-            return "oneDNN has no fast implementation for these sizes"
-        return found
-
-    return cached(key, attempt)
-
-
-def _answer(operation: Any) -> bool | str:
-    return operation if isinstance(operation, str) else True
 
 
 def _numbers(channels: NDArray | None, count: int, default: float) -> NDArray:
@@ -107,7 +86,7 @@ def _batch_norm(x: NDArray, eps: float, training: bool) -> Any:
         arguments = dict.fromkeys((MEAN, VARIANCE, SCALE, SHIFT), channels)
         return Primitive(plan, {SRC: images, DST: images, **arguments})
 
-    return _built(("batch_norm", shape, x.dtype, eps, training), build)
+    return built(("batch_norm", shape, x.dtype, eps, training), build)
 
 
 def _normalised(
@@ -140,14 +119,14 @@ def _normalised(
 
 
 def _accepts_batch_norm(x: Any, eps: float, residual: Any, training: bool) -> bool | str:
-    answer = _large(x) if residual is None else _large(x, residual)
-    if answer is not True:
-        return answer
+    reason = _large(x) if residual is None else _large(x, residual)
+    if reason is not True:
+        return reason
     if x.ndim > 4:
         return "it is asked for at most four dimensions"
     if residual is not None and x.dtype is not FLOAT32:
         return "the sum would be rounded twice"
-    return _answer(_batch_norm(x, eps, training))
+    return answer(_batch_norm(x, eps, training))
 
 
 def batch_norm(
@@ -210,7 +189,7 @@ def _batch_norm_backward(x: NDArray, eps: float, training: bool) -> Any:
         arguments = dict.fromkeys((SRC, DIFF_DST, DIFF_SRC), images)
         return Primitive(plan, arguments | dict.fromkeys(of_channels, channels))
 
-    return _built(("batch_norm_backward", shape, x.dtype, eps, training), build)
+    return built(("batch_norm_backward", shape, x.dtype, eps, training), build)
 
 
 def batch_norm_backward(
@@ -259,12 +238,12 @@ def accepts_batch_norm_backward(
     training: Any,
     residual: Any,
 ) -> bool | str:
-    answer = _large(x, grad_output)
-    if answer is not True:
-        return answer
+    reason = _large(x, grad_output)
+    if reason is not True:
+        return reason
     if x.ndim > 4:
         return "it is asked for at most four dimensions"
-    return _answer(_batch_norm_backward(x, eps, training))
+    return answer(_batch_norm_backward(x, eps, training))
 
 
 # Layer normalisation --------------------------------------------------------------------
@@ -288,7 +267,7 @@ def _layer_norm(x: NDArray, axes: int, eps: float) -> Any:
             plan, {SRC: rows, DST: rows, MEAN: statistics, VARIANCE: statistics} | given
         )
 
-    return _built(("layer_norm", shape, x.dtype, eps), build)
+    return built(("layer_norm", shape, x.dtype, eps), build)
 
 
 def _layer_norm_plan(rows: Descriptor, statistics: Descriptor, eps: float) -> Plan:
@@ -313,8 +292,8 @@ def layer_norm(
 
 
 def accepts_layer_norm(x: Any, weight: Any, bias: Any, axes: Any, eps: Any) -> bool | str:
-    answer = _large(x)
-    return answer if answer is not True else _answer(_layer_norm(x, axes, eps))
+    reason = _large(x)
+    return reason if reason is not True else answer(_layer_norm(x, axes, eps))
 
 
 def _layer_norm_backward(x: NDArray, axes: int) -> Any:
@@ -335,7 +314,7 @@ def _layer_norm_backward(x: NDArray, axes: int) -> Any:
         )
         return Primitive(plan, arguments | of_elements)
 
-    return _built(("layer_norm_backward", shape, x.dtype), build)
+    return built(("layer_norm_backward", shape, x.dtype), build)
 
 
 def layer_norm_backward(
@@ -363,8 +342,8 @@ def layer_norm_backward(
 def accepts_layer_norm_backward(
     grad_output: Any, x: Any, weight: Any, mean: Any, rstd: Any, axes: Any
 ) -> bool | str:
-    answer = _large(x, grad_output)
-    return answer if answer is not True else _answer(_layer_norm_backward(x, axes))
+    reason = _large(x, grad_output)
+    return reason if reason is not True else answer(_layer_norm_backward(x, axes))
 
 
 for _run, _accepts in (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import memory as results
 from ..registry import register
-from .library import OneDnnError, library
+from .library import library
 from .memory import FLOAT32, channels_last, dims
 from .movement import Target, bring
 from .primitives import (
@@ -26,9 +26,8 @@ from .primitives import (
     WORKSPACE,
     Plan,
     Primitive,
-    cached,
 )
-from .suits import suits
+from .suits import answer, built, suits
 
 __all__ = ["avg_pool2d", "avg_pool2d_backward", "max_pool2d_backward"]
 
@@ -117,16 +116,7 @@ class Backward:
 def _operation(kind: type, *geometry: Any) -> Any:
     """The pooling for such sizes, or the reason why oneDNN has none; either is kept."""
 
-    def build() -> Any:
-        try:
-            operation = kind(Geometry(*geometry))
-        except OneDnnError as error:
-            return f"oneDNN has no implementation for these sizes (status {error.status})"
-        if operation.primitive.implementation.startswith("ref"):
-            return "oneDNN has no fast implementation for these sizes"
-        return operation
-
-    return cached((kind, *geometry), build)
+    return built((kind, *geometry), lambda: kind(Geometry(*geometry)))
 
 
 def _mean(
@@ -188,12 +178,12 @@ def accepts_avg_pool2d(
     count_include_pad: Any,
     divisor: Any,
 ) -> bool | str:
-    answer = suits(x)
-    if answer is not True:
-        return answer
+    reason = suits(x)
+    if reason is not True:
+        return reason
     how = (count_include_pad, divisor)
     operation = _forward(x, kernel_size, stride, padding, output_size, *how)
-    return operation if isinstance(operation, str) else True
+    return answer(operation)
 
 
 def _mean_backward(
@@ -232,12 +222,12 @@ def accepts_avg_pool2d_backward(
     count_include_pad: Any,
     divisor: Any,
 ) -> bool | str:
-    answer = suits(grad_output)
-    if answer is not True:
-        return answer
+    reason = suits(grad_output)
+    if reason is not True:
+        return reason
     how = (count_include_pad, divisor)
     operation = _mean_backward(grad_output, input_size, kernel_size, stride, padding, *how)
-    return operation if isinstance(operation, str) else True
+    return answer(operation)
 
 
 def _max_backward(grad_output: Any, input_size: Any, *windows: Any) -> Any:
@@ -269,13 +259,13 @@ def accepts_max_pool2d_backward(
     padding: Any,
     dilation: Any,
 ) -> bool | str:
-    answer = suits(grad_output)
-    if answer is not True:
-        return answer
+    reason = suits(grad_output)
+    if reason is not True:
+        return reason
     if grad_output.dtype is not FLOAT32:
         return "oneDNN adds up in bfloat16 where windows overlap"
     operation = _max_backward(grad_output, input_size, kernel_size, stride, padding, dilation)
-    return operation if isinstance(operation, str) else True
+    return answer(operation)
 
 
 for _run, _accepts in (
