@@ -14,6 +14,7 @@ from PIL import Image
 import nano
 from nano import checkpoint, cli
 from nano.data import Digits, mnist
+from nano.runs import alone_in
 
 from .data.test_mnist import FILES
 
@@ -339,7 +340,7 @@ def test_two_runs_in_one_folder(capsys, tmp_path):
     out = tmp_path / "r"
     assert nanodl(capsys, "train", "digits", "--epochs", 1, "--out", out)[0] == 0
     before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
-    with cli._alone_in(out):
+    with alone_in(out):
         for options in (["--out", out], ["--resume", out, "--epochs", 2]):
             status, text, errors = nanodl(capsys, "train", "digits", *options)
             assert (status, text) == (1, "")

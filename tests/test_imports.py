@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parent.parent / "src" / "nano"
 FLOORS: list[set[str]] = [
     {"errors", "dtypes", "config", "random", "formatting", "devices", "handles", "layouts"},
     {"backends"},
-    {"tensor", "autograd"},
+    {"storage", "tensor", "autograd"},
     {"functions"},
     {"compiler", "nn", "optim", "data", "checkpoint"},
     {"models", "train", "viz", "distributed", "profiler"},
     {"recipes", "doctor"},
-    {"results"},
+    {"results", "runs"},
     {"cli", "__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nano
-from nano.tensor import content_token, wrap
+from nano.storage import content_token
+from nano.tensor import wrap
 
 NAMES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8",
          "uint8", "bool"]  # fmt: skip

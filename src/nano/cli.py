@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import CheckpointError, InputError, NanoError
+from .errors import NanoError
+from .runs import BEST, FILES, LAST, alone_in, load_run, make_room, precision_of, setup_of
 
 __all__ = ["main"]
 
-LAST, BEST = "last.safetensors", "best.safetensors"
-_RUN_FILES = {LAST, BEST, "history.csv", "curves.png", "confusion.png"}
 _SIGINT = 2
 #: Here by hand, as making the recipes takes longer than saying what is wrong in a command.
 _RECIPES = ("digits", "mnist", "lenet", "alexnet", "resnet20")
@@ -220,7 +219,7 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
             parser.error(f"--epochs: the run in {out} is in epoch {begun} already")
         _say(console, f"Resuming {out} after epoch {trainer.epoch}, step {trainer.step}.")
     else:
-        kept = _make_room(out)
+        kept = make_room(out)
         if kept:
             _say(console, f"The earlier run in {out} is now {kept}.")
     if trainer.epoch == setup["epochs"]:
@@ -236,7 +235,7 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
             f"{len(held_out_data):,} held out; results go to {out}.",
         )
     started = time.perf_counter()
-    with _alone_in(out):
+    with alone_in(out):
         try:
             with _computing(arguments):
                 trainer.fit(setup["epochs"])
@@ -271,14 +270,14 @@ def _plan(
     }
     if arguments.resume:
         out = Path(arguments.resume)
-        setup |= _setup_of(out, recipe.name)
+        setup |= setup_of(out, recipe.name)
         for option in ("batch_size", "seed", "precision", "limit"):
             if getattr(arguments, option) not in (None, setup[option]):
                 parser.error(
                     f"--{option.replace('_', '-')}: a resumed run keeps its own, "
                     f"{setup[option] or 'none'}"
                 )
-        with _alone_in(out):
+        with alone_in(out):
             pass  # before the data are loaded and anything is said
     else:
         out = Path(arguments.out or Path("runs") / recipe.name)
@@ -296,80 +295,6 @@ def _to_resume(recipe: Any, out: Path) -> str:
 def _say(console: Any, text: str) -> None:
     """A line as it is: no word of it is markup or a number to colour, and none is broken."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _setup_of(out: Path, recipe: str) -> dict[str, Any]:
-    """How the run to be resumed was set up."""
-    from . import checkpoint
-
-    _, saved = checkpoint.load(_existing(out, LAST))
-    setup = saved.get("run")
-    setup = setup if isinstance(setup, dict) else {}
-    if setup.get("recipe") != recipe:
-        raise InputError(
-            "train",
-            f"the run in {out} is of {setup.get('recipe', 'another kind')}, not of {recipe}.",
-        )
-    return setup
-
-
-def _make_room(out: Path) -> Path | None:
-    """Make the folder ``out``; an earlier run there is renamed, never overwritten."""
-    kept = None
-    try:
-        names = {p.name for p in out.iterdir()} if out.exists() else set()
-        names = {n for n in names if not n.endswith(".partial")}
-        if names & _RUN_FILES:
-            if names - _RUN_FILES:
-                raise InputError(
-                    "train",
-                    f"{out} holds an earlier run and other files ({min(names - _RUN_FILES)} ...).",
-                    hint="Give another folder with --out, or go on with --resume.",
-                )
-            number = 1
-            with _alone_in(out):
-                pass
-            while (kept := out.with_name(f"{out.resolve().name}-{number}")).exists():
-                number += 1
-            out.rename(kept)
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise CheckpointError(
-            "train",
-            f"{out} cannot be written to ({error.strerror}).",
-            hint="Give another folder with --out.",
-        ) from None
-    return kept
-
-
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Keep a second process from training into the same folder at the same time.
-
-    The lock is on the folder itself, so it leaves no file behind and ends with the process.
-    """
-    try:
-        import fcntl  # where there is none, as on Windows, two runs are not kept apart
-    except ImportError:
-        yield
-        return
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                "train",
-                f"another process is training in {out} at this moment.",
-                hint="Wait for it to end, or give another folder with --out.",
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(folder)
 
 
 def _draw(trainer: Any, out: Path, title: str) -> None:
@@ -419,41 +344,11 @@ def _report_training(
         highlight=False,
         soft_wrap=True,
     )
-    there = sorted(name for name in _RUN_FILES if (out / name).exists())
+    there = sorted(name for name in FILES if (out / name).exists())
     _say(console, f"In {out}: {', '.join(there)}.")
 
 
 # eval and predict -------------------------------------------------------------------------
-
-
-def _existing(folder: Path, name: str) -> Path:
-    """The file of that name in the folder of a run."""
-    if not folder.is_dir():
-        raise CheckpointError(
-            "run",
-            f"{folder} is a file, not the folder of a run."
-            if folder.exists()
-            else f"there is no folder {folder}.",
-            hint="A run is the folder that nanodl train wrote, such as runs/digits.",
-        )
-    if not (folder / name).exists():
-        raise CheckpointError("run", f"{folder} holds no run: there is no {name}.")
-    return folder / name
-
-
-def _load_run(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
-    """The recipe, the model with its best weights, and what the checkpoint says of them."""
-    from . import checkpoint
-    from .recipes import RECIPES
-
-    weights, about = checkpoint.load(_existing(folder, BEST))
-    run = about.get("run")
-    recipe = RECIPES.get(run.get("recipe", "")) if isinstance(run, dict) else None
-    if recipe is None:
-        raise CheckpointError("run", f"{folder / BEST} does not say what it was trained on.")
-    model = recipe.model()
-    model.load_state_dict(weights)
-    return recipe, model.eval(), about
 
 
 def _evaluate(arguments: argparse.Namespace, parser: _Parser) -> None:
@@ -461,20 +356,15 @@ def _evaluate(arguments: argparse.Namespace, parser: _Parser) -> None:
 
     from .results import evaluate, print_results
 
-    recipe, model, about = _load_run(Path(arguments.run))
+    recipe, model, about = load_run(Path(arguments.run))
     if arguments.data and not recipe.takes_folder:
         parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
     data = recipe.load(arguments.data or about["run"].get("data"), False)
     with _computing(arguments):
-        results = evaluate(recipe, model, data, _precision_of(about))
+        results = evaluate(recipe, model, data, precision_of(about))
     epoch = about["row"]["epoch"]
     title = f"Held-out {recipe.title}, weights of epoch {epoch} (the best) of {arguments.run}"
     print_results(Console(), title, recipe.classes, results)
-
-
-def _precision_of(about: dict[str, Any]) -> str:
-    """What a run computed in; runs of before there was a choice do not say it."""
-    return about["run"].get("precision", "float32")
 
 
 def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:
@@ -482,9 +372,9 @@ def _predict(arguments: argparse.Namespace, parser: _Parser) -> None:
 
     from .results import print_guess, probabilities
 
-    recipe, model, about = _load_run(Path(arguments.run))
+    recipe, model, about = load_run(Path(arguments.run))
     pixels = recipe.picture(arguments.image)
-    chances = probabilities(recipe, model, pixels, _precision_of(about))
+    chances = probabilities(recipe, model, pixels, precision_of(about))
     print_guess(Console(), pixels, recipe.classes, chances)
 
 

@@ -9,7 +9,7 @@ import torch
 
 import nano
 from nano import nn
-from nano.tensor import content_token
+from nano.storage import content_token
 
 LAYERS = [
     ("Conv2d", (3, 4, 3), {}, (2, 3, 6, 6)),

@@ -56,12 +56,14 @@ def _describe(inputs: tuple[Any, ...]) -> str:
 
 
 def _watch(
-    function: type[Function],
+    function: type[Function] | Function,
     inputs: tuple[Any, ...],
     attributes: dict[str, Any],
     proceed: Callable[[], Any],
 ) -> Any:
     outputs = proceed()
+    if not isinstance(function, type):
+        return outputs  # a derivative: its operators have been watched
     tensors = outputs if isinstance(outputs, tuple) else (outputs,)
     node = running.node
     fault = _first_fault(tensors)

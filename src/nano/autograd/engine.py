@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import dtypes
 from ..errors import GradientError, InputError, ShapeError, TypeMismatchError
-from ..tensor import Tensor, storage_of, wrap
+from ..storage import storage_of
+from ..tensor import Tensor, wrap
 from . import function as _function
 from .function import Function
 from .grad_mode import mode
@@ -330,7 +331,9 @@ def _run_node(node: Function, g: Any) -> tuple[Any, ...]:
     if _function._hooks:
         outer, running.node = running.node, node
         try:
-            result = _through_node_hooks(len(_node_hooks) - 1, node, gradients)
+            result = _function.through_hooks(
+                node, gradients, {}, lambda: type(node).backward(node, *gradients)
+            )
         finally:
             running.node = outer
     else:
@@ -338,31 +341,6 @@ def _run_node(node: Function, g: Any) -> tuple[Any, ...]:
     if type(result) is not tuple:
         result = (result,)
     return result if node._built_in else _checked(node, result)
-
-
-_node_hooks: list[Callable[..., Any]] = []
-
-
-def add_node_hook(hook: Callable[..., Any]) -> None:
-    """Pass every node's backward() through ``hook(node, grad_outputs, proceed)``.
-
-    It is called only while there is a hook of ``Function.apply`` too. The hook returns
-    what ``proceed()`` returns, and sees all threads.
-    """
-    _node_hooks.append(hook)
-
-
-def remove_node_hook(hook: Callable[..., Any]) -> None:
-    """Take a hook away."""
-    _node_hooks.remove(hook)
-
-
-def _through_node_hooks(depth: int, node: Function, gradients: tuple[Any, ...]) -> Any:
-    if depth < 0 or depth >= len(_node_hooks):
-        return type(node).backward(node, *gradients)
-    return _node_hooks[depth](
-        node, gradients, lambda: _through_node_hooks(depth - 1, node, gradients)
-    )
 
 
 def _checked(node: Function, result: tuple[Any, ...]) -> tuple[Any, ...]:

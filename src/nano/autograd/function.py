@@ -8,7 +8,7 @@ operators, so that a gradient can be differentiated again.
 One use of an operator is one instance of its class. It is the *context* that
 ``forward`` and ``backward`` share, and the *node* of the graph that ``backward()``
 walks. ``Function.apply`` runs an operator, and has the one hook that tracing,
-profiling and anomaly mode use.
+profiling and anomaly mode use; derivatives come through it too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ..errors import GradientError, TypeMismatchError
 from ..handles import HookHandle
-from ..tensor import Storage, Tensor, View, storage_of, wrap
+from ..storage import Storage, View, storage_of
+from ..tensor import Tensor, wrap
 from .grad_mode import mode
 
 __all__ = ["AccumulateGrad", "Context", "Function", "add_hook", "remove_hook"]
@@ -42,7 +43,7 @@ class Context:
     _edges: Sequence[Any] = ()
     _non_differentiable: tuple[NDArray, ...] = ()
     _materialize_grads = True
-    #: The storages of outputs that came to share their memory; see ``tensor.storage_of``.
+    #: The storages of outputs that came to share their memory; see ``storage.storage_of``.
     _output_storages: dict[int, Storage] = {}  # noqa: RUF012
 
     @property
@@ -202,7 +203,7 @@ class Function(Context):
     def apply(cls, *inputs: Any, **attributes: Any) -> Any:
         """Run the operator and, if a gradient may be wanted, record it."""
         if _hooks:
-            return _run_hooked(len(_hooks) - 1, cls, inputs, attributes)
+            return through_hooks(cls, inputs, attributes, lambda: _run(cls, inputs, attributes))
         return _run(cls, inputs, attributes)
 
     # The node ---------------------------------------------------------------------------
@@ -411,10 +412,13 @@ _hooks: list[Callable[..., Any]] = []
 
 
 def add_hook(hook: Callable[..., Any]) -> None:
-    """Pass every Function through ``hook(function, inputs, attributes, proceed)``.
+    """Pass every operator and derivative through ``hook(function, inputs, attributes, proceed)``.
 
-    ``proceed()`` runs it and returns its outputs, which the hook must return. The
-    hook sees all threads. Later hooks surround earlier ones.
+    ``function`` is the class of an operator that is applied, or the node whose ``backward``
+    runs, with the gradients of its outputs as inputs; the operators that a derivative is
+    written with come by themselves too, inside. ``proceed()`` runs it and returns its
+    outputs, which the hook must return. The hook sees all threads. Later hooks surround
+    earlier ones.
     """
     _hooks.append(hook)
 
@@ -424,9 +428,14 @@ def remove_hook(hook: Callable[..., Any]) -> None:
     _hooks.remove(hook)
 
 
-def _run_hooked(depth: int, cls: type[Function], inputs: Any, attributes: Any) -> Any:
-    if depth < 0 or depth >= len(_hooks):
-        return _run(cls, inputs, attributes)
-    return _hooks[depth](
-        cls, inputs, attributes, lambda: _run_hooked(depth - 1, cls, inputs, attributes)
-    )
+def through_hooks(
+    function: Any, inputs: tuple[Any, ...], attributes: dict[str, Any], run: Callable[[], Any]
+) -> Any:
+    """What ``run()`` gives, with the hooks around it."""
+
+    def descend(depth: int) -> Any:
+        if depth < 0 or depth >= len(_hooks):
+            return run()
+        return _hooks[depth](function, inputs, attributes, lambda: descend(depth - 1))
+
+    return descend(len(_hooks) - 1)

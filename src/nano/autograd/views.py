@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..backends import kernels
 from ..dtypes import can_cast, from_numpy_dtype
 from ..errors import DtypeError, GradientError, ShapeError
-from ..tensor import Storage, Tensor, View, storage_of, wrap
+from ..storage import Storage, View, storage_of
+from ..tensor import Tensor, wrap
 from .function import Function
 from .grad_mode import mode
 

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from ..autograd.grad_mode import mode
 from ..dtypes import bfloat16, dtype, float16, float32, to_dtype
 from ..errors import ArgumentError, InputError
-from ..tensor import Tensor, storage_of
+from ..storage import storage_of
+from ..tensor import Tensor
 
 __all__ = ["autocast", "get_autocast_dtype", "is_autocast_enabled"]
 

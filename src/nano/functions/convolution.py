@@ -14,7 +14,8 @@ from ..autograd.function import Function
 from ..autograd.grad_mode import mode
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, ShapeError, TypeMismatchError
-from ..tensor import Tensor, content_token
+from ..storage import content_token
+from ..tensor import Tensor
 from .autocast import lowered
 from .autocast import state as autocast_state
 from .operands import check_tensor

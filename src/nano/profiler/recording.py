@@ -1,8 +1,8 @@
 """Watch a stretch of a program: what ran, when, in which thread, and inside what.
 
-Operators come through the hook of ``Function.apply``, derivatives through the
-engine's, kernels through the registry's observers. What is open in a thread lies
-on a stack of its own: an event's parent is the one below it.
+Operators and derivatives come through the hook of ``Function.apply``, kernels through
+the registry's observers. What is open in a thread lies on a stack of its own: an event's
+parent is the one below it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.engine import add_node_hook, remove_node_hook, running
+from ..autograd.engine import running
 from ..autograd.function import Function, add_hook, remove_hook
 from ..backends import observe, unobserve
 from ..errors import ArgumentError, InputError
@@ -174,7 +174,6 @@ class profile:  # noqa: N801  (PyTorch's name)
         self._stack = _Stack(self._names)
         observe(self._on_kernel)
         add_hook(self._on_function)
-        add_node_hook(self._on_node)
         self._recording = True
         self._begin = perf_counter_ns()
         self._begin_step()
@@ -184,7 +183,6 @@ class profile:  # noqa: N801  (PyTorch's name)
         self._recording = False
         unobserve(self._on_kernel)
         remove_hook(self._on_function)
-        remove_node_hook(self._on_node)
         # A thread that ended an event of an earlier cycle meanwhile may have noted it here.
         noted = [event for event in self._noted if event.start >= self._begin]
         self._noted = []
@@ -243,11 +241,13 @@ class profile:  # noqa: N801  (PyTorch's name)
 
     def _on_function(
         self,
-        function: type[Function],
+        function: type[Function] | Function,
         inputs: tuple[Any, ...],
         attributes: dict[str, Any],
         proceed: Callable[[], Any],
     ) -> Any:
+        if not isinstance(function, type):
+            return self._on_derivative(function, inputs, proceed)
         event = Event(function.__name__, "function")
         if self.record_shapes:
             event.shapes, event.dtypes = _describe(inputs)
@@ -264,7 +264,7 @@ class profile:  # noqa: N801  (PyTorch's name)
                     made_by.profiled = event
         return outputs
 
-    def _on_node(
+    def _on_derivative(
         self, node: Function, grad_outputs: tuple[Any, ...], proceed: Callable[[], Any]
     ) -> Any:
         event = Event(node.name(), "backward")
