@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "nano"
 #: Every module or package directly under nano, by floor. Those of one floor are siblings, and
 #: do not import each other, except where a floor says so.
 FLOORS: list[set[str]] = [
-    {"errors", "dtypes", "config", "random", "formatting", "devices", "handles", "layouts"},
+    {"errors", "hook", "dtypes", "config", "random", "formatting", "devices", "handles", "layouts"},
     {"backends"},
     {"storage", "tensor", "autograd"},
     {"functions"},

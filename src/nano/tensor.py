@@ -26,6 +26,7 @@ from .errors import (
 )
 from .formatting import format_array
 from .handles import HookHandle
+from .hook import hooks, reading
 from .layouts import checked_format, contiguous_format, lies_in, memory_format
 from .storage import Storage, View, storage_of
 
@@ -379,11 +380,15 @@ class Tensor:
                 f"its shape is {self.shape}.",
                 hint="Reduce it first, or use tolist().",
             )
+        if hooks:
+            reading("item", self)
         x = self._data.item()
         return x if isinstance(x, (bool, int, float)) else float(x)
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers; a number for a 0-d tensor."""
+        if hooks:
+            reading("tolist", self)
         if self._data.dtype.kind == "V":
             return self._data.astype(np.float32).tolist()
         return self._data.tolist()
@@ -400,6 +405,8 @@ class Tensor:
                 "writing to the array would not be recorded, and this tensor requires gradients.",
                 hint="Use t.detach().numpy().",
             )
+        if hooks:
+            reading("numpy", self)
         storage_of(self).exposed += 1
         return self._data
 
@@ -421,6 +428,8 @@ class Tensor:
             raise ArgumentError(
                 "contains", f"expected a Tensor or a number, got {type(element).__name__}."
             )
+        if hooks:
+            reading("in", self)
         return bool((self._data == getattr(element, "_data", element)).any())
 
     def __bool__(self) -> bool:
@@ -431,6 +440,8 @@ class Tensor:
                 f"its shape is {self.shape}.",
                 hint="Use t.any() or t.all().",
             )
+        if hooks:
+            reading("bool", self)
         return bool(self._data.item())
 
     def __float__(self) -> float:
@@ -455,12 +466,16 @@ class Tensor:
                 "only an integer tensor of one element can be an index, "
                 f"this one is {self.dtype} of shape {self.shape}.",
             )
+        if hooks:
+            reading("index", self)
         return int(self._data.item())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self._data.ndim == 0 and spec else repr(self)
 
     def __repr__(self) -> str:
+        if hooks:
+            reading("repr", self)
         suffixes = []
         d = self.dtype
         if d is not dtypes.get_default_dtype() and (d not in _DEFAULT_REPR or not self.numel()):

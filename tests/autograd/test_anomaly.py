@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 import nano
-from nano.autograd import function
+from nano import hook
 
 
 def line_of(text):
@@ -43,12 +43,12 @@ def test_what_was_not_finite_before_is_not_blamed():
 def test_switch():
     nano.autograd.set_detect_anomaly(True)
     nano.autograd.set_detect_anomaly(True)
-    assert len(function._hooks) == 1
+    assert len(hook.hooks) == 1
     nano.autograd.set_detect_anomaly(False)
-    assert not function._hooks
+    assert not hook.hooks
     with nano.autograd.set_detect_anomaly(True):
-        assert function._hooks
-    assert not function._hooks
+        assert hook.hooks
+    assert not hook.hooks
 
 
 def test_error_of_a_version_shows_the_line():

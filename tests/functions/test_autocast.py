@@ -110,11 +110,11 @@ def _casts(work):
             seen.append(inputs[0].shape)
         return proceed()
 
-    nano.autograd.function.add_hook(hook)
+    nano.hook.add_hook(hook)
     try:
         work()
     finally:
-        nano.autograd.function.remove_hook(hook)
+        nano.hook.remove_hook(hook)
     return seen
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nano
-from nano.autograd import function
+from nano import hook
 from nano.backends import kernels, register, registry
 from nano.profiler import ProfilerActivity, profile, record_function
 
@@ -27,7 +27,7 @@ def nothing_left_behind():
     before = kernels.maximum  # of one candidate: the kernel itself, unless it is watched
     yield
     assert not registry._observers
-    assert not function._hooks
+    assert not hook.hooks
     assert kernels.maximum is before
 
 

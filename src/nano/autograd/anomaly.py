@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import AnomalyError
+from ..hook import add_hook, remove_hook
 from ..tensor import Tensor
 from .engine import running
-from .function import Function, add_hook, remove_hook
 
 __all__ = ["detect_anomaly", "set_detect_anomaly", "user_line"]
 
@@ -56,14 +56,14 @@ def _describe(inputs: tuple[Any, ...]) -> str:
 
 
 def _watch(
-    function: type[Function] | Function,
+    function: Any,
     inputs: tuple[Any, ...],
     attributes: dict[str, Any],
     proceed: Callable[[], Any],
 ) -> Any:
     outputs = proceed()
     if not isinstance(function, type):
-        return outputs  # a derivative: its operators have been watched
+        return outputs  # no operator; those of a derivative have been watched
     tensors = outputs if isinstance(outputs, tuple) else (outputs,)
     node = running.node
     fault = _first_fault(tensors)

@@ -17,14 +17,14 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import GradientError, InputError, ShapeError, TypeMismatchError
+from ..hook import Call, hooks, through_hooks
 from ..storage import storage_of
 from ..tensor import Tensor, wrap
-from . import function as _function
-from .function import Function
+from .function import AccumulateGrad, Function
 from .grad_mode import mode
 from .views import check_writeable
 
-__all__ = ["backward", "grad"]
+__all__ = ["backward", "clear_gradients", "grad"]
 
 #: The tensors whose gradient is asked for, as edges (node, output number).
 Captures = dict[tuple[Any, int], int]
@@ -328,10 +328,10 @@ def _run_node(node: Function, g: Any) -> tuple[Any, ...]:
                     for x, (shape, dtype) in zip(gradients, node._output_meta, strict=True)
                 ]
             )
-    if _function._hooks:
+    if hooks:
         outer, running.node = running.node, node
         try:
-            result = _function.through_hooks(
+            result = through_hooks(
                 node, gradients, {}, lambda: type(node).backward(node, *gradients)
             )
         finally:
@@ -367,9 +367,9 @@ def _checked(node: Function, result: tuple[Any, ...]) -> tuple[Any, ...]:
 def _run_tensor_hooks(node: Function, g: Any, arrived: list[tuple[Tensor, list[Tensor]]]) -> Any:
     """Call the hooks of the node's output tensors, and note the gradients to be retained."""
     slots = [g] if node.outputs == 1 or g is None else g
-    for number, hooks in (node._tensor_hooks or {}).items():
+    for number, own in (node._tensor_hooks or {}).items():
         if number < len(slots) and slots[number] is not None:
-            slots[number] = _through(hooks, slots[number])
+            slots[number] = _through(own, slots[number])
     for number, reference in (node._retained or {}).items():
         t = reference()
         if t is not None and number < len(slots) and slots[number] is not None:
@@ -423,7 +423,14 @@ def _arrive_at_leaf(leaf: Tensor, box: list[Tensor]) -> None:
 
 
 def _accumulate(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
-    """``t.grad += box[0]``."""
+    """``t.grad += box[0]``, which is all that holds the gradient."""
+    if hooks:
+        through_hooks(AccumulateGrad(t), (box[0],), {}, lambda: _add_to_grad(t, box, create_graph))
+    else:
+        _add_to_grad(t, box, create_graph)
+
+
+def _add_to_grad(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
     if box[0]._data.dtype is not t._data.dtype and box[0]._data.dtype != t._data.dtype:
         box[0] = box[0].to(dtypes.from_numpy_dtype(t._data.dtype))
     if t._grad is None:
@@ -443,6 +450,24 @@ def _accumulate(t: Tensor, box: list[Tensor], create_graph: bool) -> None:
         storage = storage_of(into)
         storage.version += 1
         storage.changed_by = "AccumulateGrad"
+
+
+def clear_gradients(tensors: Sequence[Tensor], set_to_none: bool = True) -> None:
+    """Let every tensor forget its gradient, or set it to zero."""
+    if hooks and set_to_none:
+        call = Call("zero_grad", "clear", lambda: _forget(tensors))
+        through_hooks(call, tuple(tensors), {}, call.function)
+    elif set_to_none:
+        _forget(tensors)
+    else:
+        for t in tensors:
+            if t._grad is not None:
+                t._grad = t._grad.detach().zero_()
+
+
+def _forget(tensors: Sequence[Tensor]) -> None:
+    for t in tensors:
+        t._grad = None
 
 
 def _holds_alone(box: list[Tensor]) -> bool:

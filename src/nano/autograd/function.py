@@ -7,8 +7,8 @@ operators, so that a gradient can be differentiated again.
 
 One use of an operator is one instance of its class. It is the *context* that
 ``forward`` and ``backward`` share, and the *node* of the graph that ``backward()``
-walks. ``Function.apply`` runs an operator, and has the one hook that tracing,
-profiling and anomaly mode use; derivatives come through it too.
+walks. ``Function.apply`` runs an operator, through the one hook (hook.py) that
+tracing, profiling and anomaly mode use.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from ..errors import GradientError, TypeMismatchError
 from ..handles import HookHandle
+from ..hook import hooks, through_hooks
 from ..storage import Storage, View, storage_of
 from ..tensor import Tensor, wrap
 from .grad_mode import mode
 
-__all__ = ["AccumulateGrad", "Context", "Function", "add_hook", "remove_hook"]
+__all__ = ["AccumulateGrad", "Context", "Function"]
 
 
 class _Freed:
@@ -202,7 +203,7 @@ class Function(Context):
     @classmethod
     def apply(cls, *inputs: Any, **attributes: Any) -> Any:
         """Run the operator and, if a gradient may be wanted, record it."""
-        if _hooks:
+        if hooks:
             return through_hooks(cls, inputs, attributes, lambda: _run(cls, inputs, attributes))
         return _run(cls, inputs, attributes)
 
@@ -404,38 +405,3 @@ def _role(item: Any, inputs: Any, arrays: list[Any], results: Any, outputs: Any)
         if a is item:
             return x
     return np.asarray(item) if isinstance(item, np.generic) else item
-
-
-# The one hook ---------------------------------------------------------------------------
-
-_hooks: list[Callable[..., Any]] = []
-
-
-def add_hook(hook: Callable[..., Any]) -> None:
-    """Pass every operator and derivative through ``hook(function, inputs, attributes, proceed)``.
-
-    ``function`` is the class of an operator that is applied, or the node whose ``backward``
-    runs, with the gradients of its outputs as inputs; the operators that a derivative is
-    written with come by themselves too, inside. ``proceed()`` runs it and returns its
-    outputs, which the hook must return. The hook sees all threads. Later hooks surround
-    earlier ones.
-    """
-    _hooks.append(hook)
-
-
-def remove_hook(hook: Callable[..., Any]) -> None:
-    """Take a hook away."""
-    _hooks.remove(hook)
-
-
-def through_hooks(
-    function: Any, inputs: tuple[Any, ...], attributes: dict[str, Any], run: Callable[[], Any]
-) -> Any:
-    """What ``run()`` gives, with the hooks around it."""
-
-    def descend(depth: int) -> Any:
-        if depth < 0 or depth >= len(_hooks):
-            return run()
-        return _hooks[depth](function, inputs, attributes, lambda: descend(depth - 1))
-
-    return descend(len(_hooks) - 1)

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from ..backends import kernels
 from ..dtypes import can_cast, from_numpy_dtype
 from ..errors import DtypeError, GradientError, ShapeError
+from ..hook import Write, hooks, through_hooks
 from ..storage import Storage, View, storage_of
 from ..tensor import Tensor, wrap
 from .function import Function
 from .grad_mode import mode
 
-__all__ = ["bump_version", "check_writeable", "refresh", "write_in_place"]
+__all__ = ["bump_version", "check_writeable", "overwrite", "refresh", "write_in_place"]
 
 
 class TakeFlat(Function):
@@ -246,24 +247,32 @@ def commit(name: str, t: Tensor, result: Tensor) -> None:
     storage_of(t)
     view = t._view
     if not (mode.enabled and (result._requires_grad or t._requires_grad)):
-        _write(name, t, result)
+        overwrite(name, t, result)
         return
     if view is None:
         _give_history(t, result)
     else:
         base = view.base
         _give_history(base, PutFlat.apply(base, result, index=flat_index(t._data, base._data)))
-    _write(name, t, result)
+    overwrite(name, t, result)
     storage_of(t).rebased += 1
     if view is not None:
         refresh(t)
 
 
-def _write(name: str, t: Tensor, result: Tensor) -> None:
-    """Copy the values, then count: a kernel in another thread may keep what it makes of a
-    weight, and must not take half-written values for those of the new version."""
-    np.copyto(t._data, result._data, casting="unsafe")
-    bump_version(t, name)
+def overwrite(name: str, t: Tensor, result: Tensor) -> None:
+    """Copy the values of ``result`` into the memory of ``t``, whose history stays as it is."""
+
+    def run() -> None:
+        # First the values, then the count: a kernel in another thread may keep what it makes
+        # of a weight, and must not take half-written values for those of the new version.
+        np.copyto(t._data, result._data, casting="unsafe")
+        bump_version(t, name)
+
+    if hooks:
+        through_hooks(Write(name), (t, result), {}, run)
+    else:
+        run()
 
 
 def _give_history(t: Tensor, made: Tensor) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..autograd.function import Function
 from ..autograd.restated import gradients_of
-from ..autograd.views import bump_version, check_writeable
+from ..autograd.views import check_writeable, overwrite
 from ..backends import kernels
 from ..dtypes import float32, from_numpy_dtype
 from ..errors import (
@@ -311,9 +311,19 @@ def batch_norm(
     return y
 
 
+class MovingAverage(Function):
+    """(1 - momentum) running + momentum factor new."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx, running, new, *, momentum, factor):
+        return kernels.moving_average(running, new, momentum, factor)
+
+
 def _update(running: Tensor, new: Tensor, momentum: float, factor: float) -> None:
     """Let ``running`` learn from ``new``, as a buffer does: without a history."""
     check_writeable("batch_norm", running._data)
-    average = kernels.moving_average(running._data, new._data, momentum, factor)
-    np.copyto(running._data, average)
-    bump_version(running, "batch_norm")
+    overwrite(
+        "batch_norm", running, MovingAverage.apply(running, new, momentum=momentum, factor=factor)
+    )

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ..autograd.grad_mode import no_grad
-from ..autograd.views import bump_version
 from ..dtypes import get_default_dtype, to_dtype
 from ..errors import InputError
 from ..functions.batch_norm import batch_norm
@@ -109,8 +108,7 @@ class _BatchNorm(Module):
             activation=activation,
         )
         if self.training and self.track_running_stats and seen is not None:
-            bump_version(seen, type(self).__name__)
-            seen._data += 1
+            seen.add_(1)
         return output
 
     def extra_repr(self) -> str:

@@ -12,10 +12,13 @@ more than any attribute.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
+from ..autograd.engine import clear_gradients
 from ..errors import AttributeMissingError, InputError, RegistrationError, TypeMismatchError
 from ..handles import HookHandle
+from ..hook import hooks, through_hooks
 from ..tensor import Tensor
 from . import state
 from .convert import conversion_from
@@ -71,6 +74,8 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if hooks:
+            return through_hooks(self, args, kwargs, partial(call_with_hooks, self, args, kwargs))
         if self._forward_hooks or self._forward_pre_hooks:  # has_hooks(), without a call
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
@@ -387,9 +392,7 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or set them to zero."""
-        for p in self.parameters():
-            if p._grad is not None:
-                p._grad = None if set_to_none else p._grad.detach().zero_()
+        clear_gradients(list(self.parameters()), set_to_none)
 
     def to(self: M, *args: Any, **kwargs: Any) -> M:
         """Convert all floating-point parameters and buffers, in place; returns the module.

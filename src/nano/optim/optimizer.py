@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..autograd.engine import clear_gradients
 from ..autograd.grad_mode import enable_grad
 from ..autograd.views import bump_version, check_writeable
 from ..errors import (
@@ -21,6 +22,7 @@ from ..errors import (
     TypeMismatchError,
 )
 from ..functions.conversion import tensor
+from ..hook import Call, hooks, through_hooks
 from ..tensor import Tensor, wrap
 
 __all__ = ["Optimizer"]
@@ -172,10 +174,7 @@ class Optimizer:
         Args:
             set_to_none: if not, the gradients stay, as zeros.
         """
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p._grad is not None:
-                    p._grad = None if set_to_none else p._grad.detach().zero_()
+        clear_gradients(self._all_params(), set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient.
@@ -190,6 +189,17 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if hooks:
+            call = Call(f"{type(self).__name__}.step", "step", self._move)
+            through_hooks(call, tuple(self._all_params()), {}, self._move)
+        else:
+            self._move()
+        return loss
+
+    def _all_params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _move(self) -> None:
         if self._opt_called is False:
             self._opt_called = True
         writer = f"{type(self).__name__}.step"
@@ -200,7 +210,6 @@ class Optimizer:
                 self._step_group(group, params)
                 for p in params:
                     bump_version(p, writer)
-        return loss
 
     def _with_gradients(self, params: list[Tensor]) -> list[Tensor]:
         """The parameters that have a gradient.

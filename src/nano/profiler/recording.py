@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from ..autograd.engine import running
-from ..autograd.function import Function, add_hook, remove_hook
+from ..autograd.function import Function
 from ..backends import observe, unobserve
 from ..errors import ArgumentError, InputError
+from ..hook import add_hook, remove_hook
 from ..nn.module import Module
 from ..tensor import Tensor
 from .report import Event, EventList, write_trace
@@ -241,13 +242,15 @@ class profile:  # noqa: N801  (PyTorch's name)
 
     def _on_function(
         self,
-        function: type[Function] | Function,
+        function: Any,
         inputs: tuple[Any, ...],
         attributes: dict[str, Any],
         proceed: Callable[[], Any],
     ) -> Any:
         if not isinstance(function, type):
-            return self._on_derivative(function, inputs, proceed)
+            if isinstance(function, Function):
+                return self._on_derivative(function, inputs, proceed)
+            return proceed()
         event = Event(function.__name__, "function")
         if self.record_shapes:
             event.shapes, event.dtypes = _describe(inputs)

@@ -1,0 +1,1 @@
+"""Turning functions into programs: trace, graph, passes, generated code."""

@@ -1,0 +1,364 @@
+"""The graph of a traced function: what is computed, from what, in which order.
+
+A *value* stands for an array: it has a shape, a dtype and strides, and shares a *memory* with
+the values that are views of it. A *node* makes values from values, or does something to what
+lies outside of the graph. The nodes stand in the order in which they ran; a pass may take one
+out or put another in its place, and moves none past a node that writes to memory it looks at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..autograd.function import Function
+from ..tensor import Tensor
+
+__all__ = [
+    "Accumulate",
+    "Apply",
+    "Effect",
+    "Graph",
+    "Hidden",
+    "Memory",
+    "Node",
+    "Overwrite",
+    "Value",
+]
+
+
+class Memory:
+    """What values share that are views of the same array.
+
+    Attributes:
+        written: how many nodes write into it.
+        outside: whether it is seen from outside: an argument's or a captured tensor's.
+    """
+
+    __slots__ = ("outside", "written")
+
+    def __init__(self, outside: bool = False) -> None:
+        self.written = 0
+        self.outside = outside
+
+
+class Value:
+    """An array of the program.
+
+    Attributes:
+        number: its name is ``v`` and this number.
+        kind: ``"argument"``; ``"captured"``, a tensor that the function found elsewhere;
+            ``"constant"``, an array that no operator made; or ``"result"`` of a node.
+        content: of an argument its position, of a captured value the Tensor, of a constant
+            the array.
+        shape, dtype, strides: as they were when it was traced; strides in bytes.
+        node: what makes it; None unless it is a result.
+    """
+
+    __slots__ = ("content", "dtype", "kind", "memory", "node", "number", "shape", "strides")
+
+    def __init__(self, number: int, kind: str, content: Any, array: Any, memory: Memory) -> None:
+        self.number = number
+        self.kind = kind
+        self.content = content
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype
+        self.strides: tuple[int, ...] = array.strides
+        self.memory = memory
+        self.node: Node | None = None
+
+    @property
+    def name(self) -> str:
+        """As it stands in a listing and in the generated source."""
+        return f"v{self.number}"
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def describe(self) -> str:
+        """``f32[128,64]``."""
+        return f"{_SHORT.get(self.dtype.name, self.dtype.name)}[{','.join(map(str, self.shape))}]"
+
+
+_SHORT = {"float32": "f32", "float64": "f64", "bfloat16": "bf16", "float16": "f16"} | {
+    "int64": "i64",
+    "int32": "i32",
+    "bool": "bool",
+}
+
+
+@dataclass(eq=False, kw_only=True)
+class Node:
+    """Something that is done.
+
+    Attributes:
+        inputs: values, None and Python numbers, in order.
+        outputs: the values that it makes; None for one that nobody uses.
+        line: the user's line, ``file:number``.
+        phase: the name of the node of autograd whose derivative this is part of, or nothing.
+    """
+
+    inputs: list[Any] = field(default_factory=list)
+    outputs: list[Value | None] = field(default_factory=list)
+    line: str = ""
+    phase: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it does, for people."""
+        return type(self).__name__
+
+    def reads(self) -> Iterator[Value]:
+        """The values that it needs."""
+        for x in self.inputs:
+            if isinstance(x, Value):
+                yield x
+
+    def makes(self) -> Iterator[Value]:
+        """The values that it makes."""
+        for x in self.outputs:
+            if x is not None:
+                yield x
+
+    def writes(self) -> Iterator[Value]:
+        """The values into whose memory it writes."""
+        return iter(())
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether it must stay although nobody uses what it makes."""
+        return False
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Where ``forward`` left an array for the derivative: entry ``key`` of what it saved, or an
+    attribute ``key`` of its context."""
+
+    saved: bool
+    key: Any
+
+
+@dataclass(eq=False, kw_only=True)
+class Apply(Node):
+    """An operator: ``function.forward(ctx, *inputs, **attributes)``.
+
+    Attributes:
+        function: the operator's class.
+        attributes: its keyword arguments; an array among them is a Value.
+        needs: for each input, whether its gradient is wanted: what ``forward`` saves depends
+            on it.
+        hidden: for the outputs from ``count`` on, where ``forward`` left them.
+        count: how many outputs ``forward`` returns.
+        random: whether it draws random numbers, so that each use gives others.
+    """
+
+    function: type[Function]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    needs: tuple[bool, ...] = ()
+    count: int = 1
+    hidden: list[Hidden] = field(default_factory=list)
+    random: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def reads(self) -> Iterator[Value]:
+        yield from super().reads()
+        yield from _values_in(self.attributes.values())
+
+    @property
+    def has_effect(self) -> bool:
+        return self.random
+
+
+@dataclass(eq=False, kw_only=True)
+class Overwrite(Node):
+    """The first input's memory gets the values of the second.
+
+    Attributes:
+        writer: the operator as the user wrote it: ``add_``.
+        tensor: the Tensor outside whose version counts the write; None if it is inside.
+    """
+
+    writer: str
+    tensor: Tensor | None
+
+    @property
+    def name(self) -> str:
+        return self.writer
+
+    def writes(self) -> Iterator[Value]:
+        yield self.inputs[0]
+
+    @property
+    def has_effect(self) -> bool:
+        return True
+
+
+@dataclass(eq=False, kw_only=True)
+class Accumulate(Node):
+    """``leaf.grad += the input``.
+
+    Attributes:
+        leaf: the Tensor.
+        fresh: whether ``leaf.grad`` is known to be None before.
+    """
+
+    leaf: Tensor
+    fresh: bool = False
+
+    @property
+    def has_effect(self) -> bool:
+        return True
+
+
+@dataclass(eq=False, kw_only=True)
+class Effect(Node):
+    """A call of something that does its work by itself, such as an optimizer's step.
+
+    Attributes:
+        call: see :class:`nano.hook.Call`.
+        tensors: those that it works on.
+    """
+
+    call: Any
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def name(self) -> str:
+        return self.call.name
+
+    @property
+    def has_effect(self) -> bool:
+        return True
+
+
+def _values_in(items: Any) -> Iterator[Value]:
+    for x in items:
+        if isinstance(x, Value):
+            yield x
+        elif isinstance(x, (tuple, list)):
+            yield from _values_in(x)
+
+
+class Graph:
+    """A traced function.
+
+    Attributes:
+        nodes: in the order in which they run.
+        values: all values that are not results: arguments, captured, constants.
+        result: what the function returns, with Values in place of Tensors.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.values: list[Value] = []
+        self.result: Any = None
+        self._count = 0
+
+    def value(self, kind: str, content: Any, array: Any, memory: Memory | None = None) -> Value:
+        """A new value like ``array``."""
+        v = Value(self._count, kind, content, array, memory or Memory())
+        self._count += 1
+        if kind != "result":
+            self.values.append(v)
+        return v
+
+    def returned(self) -> Iterator[Value]:
+        """The values in the result."""
+        return _values_in([_flat(self.result)])
+
+    def uses(self) -> Counter[Value]:
+        """How often each value is used by nodes and by the result."""
+        counts: Counter[Value] = Counter()
+        for node in self.nodes:
+            counts.update(node.reads())
+        counts.update(self.returned())
+        return counts
+
+    def check(self) -> None:
+        """Refuse a graph that makes no sense: a defect of a pass.
+
+        Raises:
+            AssertionError: if a value is used before it is made, or made twice.
+        """
+        known = set(self.values)
+        for node in self.nodes:
+            for v in node.reads():
+                assert v in known, f"{node.name} uses {v} before it is made"
+            for v in node.makes():
+                assert v not in known, f"{node.name} makes {v} again"
+                assert v.kind == "result"
+                assert v.node is node, f"{v} does not know that {node.name} makes it"
+                known.add(v)
+        for v in self.returned():
+            assert v in known, f"{v} is returned, but nothing makes it"
+
+    # Listing ----------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        lines = []
+        for v in self.values:
+            lines.append(f"{v.name}: {v.describe()} = {_origin(v)}")
+        for node in self.nodes:
+            lines.append(listed(node))
+        lines.append(f"return {_shown(self.result)}")
+        return "\n".join(lines)
+
+
+def listed(node: Node) -> str:
+    """A node as a line."""
+    made = ", ".join("_" if v is None else f"{v.name}: {v.describe()}" for v in node.outputs)
+    arguments = [_shown(x) for x in node.inputs]
+    if isinstance(node, Apply):
+        arguments += [f"{k}={_shown(x)}" for k, x in node.attributes.items()]
+    elif isinstance(node, Accumulate):
+        arguments.insert(0, f"grad of {tuple(node.leaf.shape)}")
+    place = f"  # {node.line}" if node.line else ""
+    if node.phase:
+        place += f"  ({node.phase})"
+    return f"{made + ' = ' if made else ''}{node.name}({', '.join(arguments)}){place}"
+
+
+def _origin(v: Value) -> str:
+    if v.kind == "argument":
+        return f"argument {v.content}"
+    return v.kind
+
+
+def _shown(x: Any) -> str:
+    if isinstance(x, Value):
+        return x.name
+    if isinstance(x, (tuple, list)):
+        inner = ", ".join(map(_shown, x))
+        return f"({inner}{',' if len(x) == 1 else ''})" if isinstance(x, tuple) else f"[{inner}]"
+    if isinstance(x, dict):
+        return "{" + ", ".join(f"{k!r}: {_shown(y)}" for k, y in x.items()) + "}"
+    if isinstance(x, np.generic):
+        return repr(x.item())
+    return repr(x)
+
+
+def _flat(x: Any) -> Any:
+    """The leaves of nested tuples, lists and dicts, as a list."""
+    if isinstance(x, dict):
+        return [_flat(y) for y in x.values()]
+    if isinstance(x, (tuple, list)):
+        return [_flat(y) for y in x]
+    return x
