@@ -78,7 +78,8 @@ long, int, short = int64, int32, int16
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = {"checkpoint", "data", "models", "nn", "optim", "profiler", "train", "viz"}
+_ON_FIRST_USE = {"checkpoint", "compiler", "data", "models", "nn", "optim", "profiler"}
+_ON_FIRST_USE |= {"train", "viz"}
 
 
 def __getattr__(name: str) -> _Any:
@@ -87,8 +88,12 @@ def __getattr__(name: str) -> _Any:
         from importlib import import_module
 
         return import_module(f"nano.{name}")
+    if name == "compile":
+        from .compiler import compile
+
+        return compile
     raise AttributeError(f"module 'nano' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_FIRST_USE})
+    return sorted({*globals(), *_ON_FIRST_USE, "compile"})

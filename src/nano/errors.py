@@ -19,6 +19,7 @@ __all__ = [
     "DtypeError",
     "GradcheckError",
     "GradientError",
+    "GraphBreak",
     "IndexingError",
     "InputError",
     "KeyMissingError",
@@ -110,6 +111,10 @@ class AssertedError(NanoError, AssertionError, ValueError):
 
 class GradientError(NanoError, RuntimeError):
     """A backward pass that cannot be done."""
+
+
+class GraphBreak(NanoError, RuntimeError):  # noqa: N818  (PyTorch's word)
+    """A function does something that a compiled program could not do again."""
 
 
 class GradcheckError(GradientError):

@@ -174,6 +174,8 @@ class Function(Context):
     is_view = False
     #: An element-wise operator's formula, from which fused loops are built.
     formula = ""
+    #: True for operators that draw random numbers.
+    random = False
     #: How many outputs this node has.
     outputs = 1
 

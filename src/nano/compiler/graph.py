@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..autograd.function import Function
-from ..tensor import Tensor
 
 __all__ = [
     "Accumulate",
     "Apply",
     "Effect",
+    "Gradient",
     "Graph",
     "Hidden",
     "Memory",
@@ -54,7 +54,7 @@ class Value:
         kind: ``"argument"``; ``"captured"``, a tensor that the function found elsewhere;
             ``"constant"``, an array that no operator made; or ``"result"`` of a node.
         content: of an argument its position, of a captured value the Tensor, of a constant
-            the array.
+            the array as it is when the program begins.
         shape, dtype, strides: as they were when it was traced; strides in bytes.
         node: what makes it; None unless it is a result.
     """
@@ -193,11 +193,12 @@ class Overwrite(Node):
 
     Attributes:
         writer: the operator as the user wrote it: ``add_``.
-        tensor: the Tensor outside whose version counts the write; None if it is inside.
+        counts: the argument or captured value whose Tensor counts the write; None if the
+            memory is inside.
     """
 
     writer: str
-    tensor: Tensor | None
+    counts: Value | None = None
 
     @property
     def name(self) -> str:
@@ -213,19 +214,20 @@ class Overwrite(Node):
 
 @dataclass(eq=False, kw_only=True)
 class Accumulate(Node):
-    """``leaf.grad += the input``.
+    """``leaf.grad += the input``; the leaf is an argument or captured."""
 
-    Attributes:
-        leaf: the Tensor.
-        fresh: whether ``leaf.grad`` is known to be None before.
-    """
-
-    leaf: Tensor
-    fresh: bool = False
+    leaf: Value
 
     @property
     def has_effect(self) -> bool:
         return True
+
+
+@dataclass(eq=False, kw_only=True)
+class Gradient(Node):
+    """The array of ``leaf.grad`` as it is then; the leaf is an argument or captured."""
+
+    leaf: Value
 
 
 @dataclass(eq=False, kw_only=True)
@@ -234,15 +236,19 @@ class Effect(Node):
 
     Attributes:
         call: see :class:`nano.hook.Call`.
-        tensors: those that it works on.
+        tensors: those that it works on: arguments or captured.
     """
 
     call: Any
-    tensors: tuple[Tensor, ...]
+    tensors: list[Value]
 
     @property
     def name(self) -> str:
         return self.call.name
+
+    def writes(self) -> Iterator[Value]:
+        if self.call.kind == "step":
+            yield from self.tensors
 
     @property
     def has_effect(self) -> bool:
@@ -328,8 +334,10 @@ def listed(node: Node) -> str:
     arguments = [_shown(x) for x in node.inputs]
     if isinstance(node, Apply):
         arguments += [f"{k}={_shown(x)}" for k, x in node.attributes.items()]
-    elif isinstance(node, Accumulate):
-        arguments.insert(0, f"grad of {tuple(node.leaf.shape)}")
+    elif isinstance(node, (Accumulate, Gradient)):
+        arguments.insert(0, node.leaf.name)
+    elif isinstance(node, Effect):
+        arguments += [v.name for v in node.tensors]
     place = f"  # {node.line}" if node.line else ""
     if node.phase:
         place += f"  ({node.phase})"

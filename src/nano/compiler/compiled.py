@@ -1,0 +1,233 @@
+"""``nano.compile``: which program runs at which call, and when a new one is made."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..errors import GraphBreak, InputError
+from ..hook import hooks
+from ..tensor import Tensor
+from .compare import difference, settle_constants
+from .graph import Graph
+from .guards import Guards, signature
+from .passes import PASSES
+from .program import Program
+from .trace import Trace, trace
+from .trees import leaves
+
+__all__ = ["Compiled", "compile"]
+
+#: Programs that a function may have, for so many kinds of arguments.
+_LIMIT = 8
+#: Runs in a row that may differ from each other before it is an error.
+_PATIENCE = 4
+
+
+class _Entry:
+    """What is known for one kind of arguments: nothing yet, a trace, a program, or no hope."""
+
+    __slots__ = ("attempts", "graph", "guards", "hopeless", "program")
+
+    def __init__(self) -> None:
+        self.graph: Graph | None = None
+        self.guards: Guards | None = None
+        self.program: Program | None = None
+        self.attempts = 0
+        self.hopeless = False
+
+
+class Compiled:
+    """A function that is run as a program where there is one; see :func:`compile`."""
+
+    def __init__(
+        self, function: Callable[..., Any], fallback: bool, limit: int, without: Iterable[str]
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._fallback = fallback
+        self._limit = limit
+        self._passes = _passes(without)
+        self._entries: dict[Any, _Entry] = {}
+        self._warned: set[str] = set()
+        self._latest: Program | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if hooks:  # somebody looks on: a profile, anomaly mode, or another function's trace
+            return self._function(*args, **kwargs)
+        given = list(leaves((args, kwargs)))
+        key = self._key(args, kwargs, given)
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= self._limit:
+                self._warn(
+                    "limit",
+                    f"{self._name} was called with more than {self._limit} kinds of arguments; it "
+                    "runs uncompiled for the others. Pad batches to one size, or raise limit=.",
+                )
+                return self._function(*args, **kwargs)
+            entry = self._entries[key] = _Entry()
+        if entry.program is not None:
+            assert entry.guards is not None
+            if entry.guards.holds():
+                self._latest = entry.program
+                return entry.program.run(*_tensors(given))
+            entry.program = entry.graph = None
+        if entry.hopeless:
+            return self._function(*args, **kwargs)
+        return self._look(entry, args, kwargs, _tensors(given))
+
+    @property
+    def _name(self) -> str:
+        return getattr(self._function, "__qualname__", type(self._function).__name__)
+
+    def _key(self, args: Any, kwargs: dict[str, Any], given: list[Any]) -> Any:
+        structure = (
+            tuple(map(_structure, args)),
+            tuple((k, _structure(x)) for k, x in kwargs.items()),
+        )
+        return structure, signature(given)
+
+    def _warn(self, once: str, text: str) -> None:
+        if once not in self._warned:
+            self._warned.add(once)
+            warnings.warn(f"nano.compile: {text}", stacklevel=4)
+
+    # Making programs --------------------------------------------------------------------
+
+    def _look(self, entry: _Entry, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+        """Run the function itself and watch; when it did the same twice, make the program."""
+        found = trace(self._function, args, kwargs, tensors, self._fallback)
+        entry.attempts += 1
+        if found.broken is not None:
+            entry.hopeless = True
+            self._warn("break", f"{self._name} runs uncompiled. {found.broken}")
+            return found.result
+        before, entry.graph = entry.graph, found.graph
+        reason = "" if before is None else difference(before, found.graph)
+        if before is not None and not reason:
+            settle_constants(before, found.graph)
+            self._finish(entry, found)
+        elif entry.attempts > _PATIENCE:
+            self._give_up(entry, reason)
+        return found.result
+
+    def _give_up(self, entry: _Entry, reason: str) -> None:
+        error = GraphBreak(
+            "compile",
+            f"{self._name} does something else each time.",
+            facts=reason,
+            hint="What changes from call to call must be an argument; or say "
+            "nano.compile(fn, fallback=True).",
+        )
+        if not self._fallback:
+            raise error
+        entry.hopeless = True
+        self._warn("break", f"{self._name} runs uncompiled. {error}")
+
+    def _finish(self, entry: _Entry, found: Trace) -> None:
+        graph = found.graph
+        captured = [v for v in graph.values if v.kind == "captured"]
+        for run in self._passes.values():
+            run(graph)
+            graph.check()
+        entry.guards = Guards(self._function, found.modules, captured)
+        entry.program = self._latest = Program(graph, self._name)
+        entry.graph, entry.attempts = None, 0
+
+    # To look at -------------------------------------------------------------------------
+
+    def _program(self) -> Program:
+        if self._latest is None:
+            raise InputError(
+                "compile",
+                f"{self._name} has no program yet.",
+                hint="Call it twice with the same kind of arguments: it is watched in the first "
+                "two runs.",
+            )
+        return self._latest
+
+    def graph(self) -> Graph:
+        """What the latest program computes; print it."""
+        return self._program().graph
+
+    def source(self) -> str:
+        """The text of the latest program."""
+        return self._program().source
+
+    def __repr__(self) -> str:
+        ready = sum(e.program is not None for e in self._entries.values())
+        return f"<nano.compile {self._name}: {ready} programs>"
+
+
+def _tensors(given: list[Any]) -> list[Tensor]:
+    """The Tensors among the arguments, each once."""
+    return list({id(x): x for x in given if isinstance(x, Tensor)}.values())
+
+
+def _structure(x: Any) -> Any:
+    """How an argument is nested."""
+    if isinstance(x, dict):
+        return tuple((k, _structure(y)) for k, y in x.items())
+    if isinstance(x, (tuple, list)):
+        return type(x), tuple(map(_structure, x))
+    return None
+
+
+def _passes(without: Iterable[str]) -> dict[str, Callable[[Graph], None]]:
+    left_out = {without} if isinstance(without, str) else set(without)
+    unknown = left_out - PASSES.keys()
+    if unknown:
+        raise InputError(
+            "compile",
+            f"there is no pass named {min(unknown)!r}.",
+            facts=f"there are {', '.join(PASSES)}",
+        )
+    return {name: run for name, run in PASSES.items() if name not in left_out}
+
+
+def compile(
+    fn: Callable[..., Any] | None = None,
+    *,
+    fallback: bool = False,
+    limit: int = _LIMIT,
+    without: Iterable[str] = (),
+) -> Any:
+    """Turn a function into a program that computes the same with less work; a decorator too.
+
+    The function may do all that a training step does: forward, loss, ``backward()``, an
+    optimizer's step, writes into buffers, random draws. In its first two runs with arguments
+    of some kind (shapes, dtypes, modes, Python values) it is watched as it runs; if both did
+    the same, the program takes its place from the third on. It is made anew when what it
+    refers to has changed: a layer's mode, a parameter that was replaced. Learning rates and
+    whatever else an optimizer is set to may change at any time.
+
+    What a program cannot do again is an error: reading values into Python (``item()``,
+    ``print``, ``if tensor:``), or doing something else at each call. Other effects of the
+    function, such as printing or appending to a list, happen only while it is watched.
+
+    Args:
+        fn: a function of any arguments, which may be nested in tuples, lists and dicts.
+        fallback: run a function that cannot be compiled as it is, with one warning.
+        limit: for so many kinds of arguments a program is made; others run as they are.
+        without: names of passes to leave out, see ``nano.compiler.passes``.
+
+    Returns:
+        A callable with ``graph()`` and ``source()``, to look at the latest program.
+
+    Raises:
+        GraphBreak: when called, if it cannot be compiled and ``fallback`` is not set.
+
+    >>> @nano.compile
+    ... def area(width, height):
+    ...     return width * height + 1
+    >>> for _ in range(3):
+    ...     y = area(nano.ones(2), nano.tensor([2.0, 3.0]))
+    >>> y
+    tensor([3., 4.])
+    """
+    if fn is None:
+        return functools.partial(compile, fallback=fallback, limit=limit, without=without)
+    return Compiled(fn, fallback, limit, without)

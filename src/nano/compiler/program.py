@@ -1,0 +1,268 @@
+"""From a graph to a Python function that does what its nodes say, one after the other.
+
+The source is written to be read: a line a node, with the user's line behind it. What it calls
+is bound in advance, and an array is let go of after its last use, so that its memory is free
+for the next.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..autograd.function import Function
+from ..autograd.views import bump_version
+from ..tensor import Tensor, wrap
+from .graph import Accumulate, Apply, Effect, Gradient, Graph, Node, Overwrite, Value
+
+__all__ = ["Program"]
+
+_SIMPLE = (int, float, str, bool, type(None))
+
+
+class Program:
+    """A graph as a function that can be called.
+
+    Attributes:
+        graph: what it computes.
+        source: the text of the function.
+        run: takes the Tensors among the arguments, in order; returns what the traced function
+            returned, with new Tensors.
+    """
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph = graph
+        writer = _Writer(graph)
+        self.source = writer.source()
+        file = f"<nano.compile {name} {id(self):x}>"
+        # So that tracebacks can show the lines.
+        linecache.cache[file] = len(self.source), None, self.source.splitlines(True), file
+        exec(compile(self.source, file, "exec"), writer.scope)
+        self.run: Callable[..., Any] = writer.scope["program"]
+
+
+class _Writer:
+    """Writes the source, and collects what it refers to."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.scope: dict[str, Any] = {
+            "context": _context,
+            "accumulate": _accumulate,
+            "copyto": np.copyto,
+            "asarray": np.asarray,
+            "bump_version": bump_version,
+            "wrap": wrap,
+        }
+        self._lines: list[str] = []
+        self._last = _last_uses(graph)
+
+    def source(self) -> str:
+        """The whole function."""
+        arguments = [v for v in self.graph.values if v.kind == "argument"]
+        names = ", ".join(f"a{v.content}" for v in sorted(arguments, key=lambda v: v.content))
+        self._lines = [f"def program({names}):"]
+        for v in self.graph.values:
+            self._begin(v)
+        for i, node in enumerate(self.graph.nodes):
+            place = _where(node)
+            for line in self._node(node):
+                self._line(line, place)
+                place = ""
+            self._forget(i)
+        self._line(f"return {self._result(self.graph.result)}")
+        return "\n".join(self._lines) + "\n"
+
+    def _line(self, text: str, comment: str = "") -> None:
+        self._lines.append(f"    {text}  # {comment}" if comment else f"    {text}")
+
+    def _begin(self, v: Value) -> None:
+        if v.kind == "argument":
+            self._line(f"{v.name} = a{v.content}._data", v.describe())
+        elif v.kind == "captured":
+            self._line(f"{v.name} = {self._tensor(v)}._data", v.describe())
+        elif v.memory.written:
+            self._line(f"{v.name} = {self._bind(f'k{v.number}', v.content)}.copy('K')")
+        else:
+            self.scope[v.name] = v.content
+
+    def _bind(self, name: str, x: Any) -> str:
+        self.scope[name] = x
+        return name
+
+    def _tensor(self, v: Value) -> str:
+        """The Tensor of an argument or a captured value."""
+        return f"a{v.content}" if v.kind == "argument" else self._bind(f"t{v.number}", v.content)
+
+    # Nodes ------------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> list[str]:
+        """The lines of a node."""
+        if isinstance(node, Apply):
+            return self._apply(node)
+        if isinstance(node, Overwrite):
+            target, source = (x.name for x in node.inputs)
+            lines = [f"copyto({target}, {source}, casting='unsafe')"]
+            if node.counts is not None:
+                lines.append(f"bump_version({self._tensor(node.counts)}, {node.writer!r})")
+            return lines
+        if isinstance(node, Accumulate):
+            (gradient,) = node.inputs
+            alone = gradient.node is not None and self._is_alone(gradient, node)
+            given = gradient.name if alone else f"{gradient.name}.copy('K')"
+            return [f"accumulate({self._tensor(node.leaf)}, {given})"]
+        if isinstance(node, Gradient):
+            (made,) = node.makes()
+            return [f"{made.name} = {self._tensor(node.leaf)}._grad._data"]
+        if isinstance(node, Effect):
+            call = f"{self._bind(_identifier(node.name, id(node.call)), node.call.function)}()"
+            return [f"{v.name} = {call}._data" for v in node.makes()] or [call]
+        return self._other(node)
+
+    def _other(self, node: Any) -> list[str]:
+        """A node that brings its own function: ``run(*arrays)``."""
+        made = ", ".join("_" if v is None else v.name for v in node.outputs)
+        run = self._bind(_identifier(node.name, id(node)), node.run)
+        return [f"{made} = {run}({', '.join(map(self._expression, node.inputs))})"]
+
+    def _apply(self, node: Apply) -> list[str]:
+        name = node.function.__name__
+        if self.scope.setdefault(name, node.function) is not node.function:
+            name = self._bind(_identifier(name, id(node.function)), node.function)
+        needs = "".join("1" if x else "0" for x in node.needs)
+        needs = self._bind(f"needs_{needs}", [True if x else None for x in node.needs])
+        arguments = [self._expression(x) for x in node.inputs]
+        arguments += [f"{k}={self._expression(x)}" for k, x in node.attributes.items()]
+        shown = node.outputs[: node.count]
+        hidden = [
+            (v, place)
+            for v, place in zip(node.outputs[node.count :], node.hidden, strict=True)
+            if v is not None
+        ]
+        context = f"context({name}, {needs})"
+        lines = []
+        if hidden:
+            lines.append(f"ctx = {context}")
+            context = "ctx"
+        call = f"{name}.forward({', '.join([context, *arguments])})"
+        if node.count == 1:
+            (v,) = shown
+            # NumPy gives a number where an array has no dimensions.
+            call = call if v is None or v.shape else f"asarray({call})"
+            lines.append(call if v is None else f"{v.name} = {call}")
+        else:
+            names = ", ".join("_" if v is None else v.name for v in shown)
+            lines.append(f"{names} = {call}" if shown else call)
+            lines += [f"{v.name} = asarray({v.name})" for v in shown if v and not v.shape]
+        for v, place in hidden:
+            if place.saved:
+                lines.append(f"{v.name} = ctx._saved[{place.key}]")
+            elif isinstance(place.key, tuple):
+                lines.append(f"{v.name} = ctx.{place.key[0]}[{place.key[1]}]")
+            else:
+                lines.append(f"{v.name} = ctx.{place.key}")
+        if hidden:
+            lines.append("del ctx")
+        return lines
+
+    def _expression(self, x: Any) -> str:
+        if isinstance(x, Value):
+            return x.name
+        if isinstance(x, _SIMPLE) and repr(x) not in ("nan", "inf", "-inf"):
+            return repr(x)
+        if type(x) is tuple:
+            return f"({''.join(self._expression(y) + ', ' for y in x)})"
+        if type(x) is list:
+            return f"[{', '.join(map(self._expression, x))}]"
+        return self._bind(_identifier(type(x).__name__, id(x)), x)
+
+    # Life of arrays ---------------------------------------------------------------------
+
+    def _forget(self, i: int) -> None:
+        """Let go of what is not used behind node ``i``."""
+        names = [v.name for v in self._last.get(i, ())]
+        if names:
+            self._line(f"del {', '.join(names)}")
+
+    def _is_alone(self, v: Value, node: Node) -> bool:
+        """Whether a gradient may be kept as it is: nothing else shows its memory, then or later."""
+        own = v.memory
+        if own.written or own.outside:
+            return False
+        position = self.graph.nodes.index(node)
+        for other in self.graph.nodes:
+            for made in other.makes():
+                if made.memory is own and made is not v:
+                    return False
+        later = self.graph.nodes[position + 1 :]
+        used = any(v is x for n in later for x in n.reads())
+        return not used and all(v is not x for x in self.graph.returned())
+
+    def _result(self, x: Any) -> str:
+        if isinstance(x, Value):
+            if x.kind in ("argument", "captured"):
+                return self._tensor(x)
+            if x.kind == "constant":
+                return f"wrap({x.name}.copy('K'))"
+            if x.memory.outside:
+                return f"wrap({x.name}.view())"
+            return f"wrap({x.name})"
+        if type(x) is dict:
+            return "{" + ", ".join(f"{k!r}: {self._result(y)}" for k, y in x.items()) + "}"
+        if type(x) is tuple:
+            return f"({''.join(self._result(y) + ', ' for y in x)})"
+        if type(x) is list:
+            return f"[{', '.join(map(self._result, x))}]"
+        if isinstance(x, tuple):
+            name = self._bind(type(x).__name__, type(x))
+            return f"{name}({', '.join(map(self._result, x))})"
+        return self._expression(x)
+
+
+def _last_uses(graph: Graph) -> dict[int, list[Value]]:
+    """For each position, the results that are not needed behind that node."""
+    last: dict[Value, int] = {}
+    for i, node in enumerate(graph.nodes):
+        for v in (*node.makes(), *node.reads()):
+            if v.kind == "result":
+                last[v] = i
+    for v in graph.returned():
+        last.pop(v, None)
+    places: dict[int, list[Value]] = {}
+    for v, i in last.items():
+        places.setdefault(i, []).append(v)
+    return places
+
+
+def _where(node: Node) -> str:
+    """The comment behind the line of a node."""
+    file, _, number = node.line.rpartition(":")
+    place = f"{file.rsplit('/', 1)[-1]}:{number}" if file else ""
+    return " ".join(x for x in (place, node.phase) if x)
+
+
+def _identifier(name: str, number: int) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name) + f"_{number:x}"
+
+
+def _context(function: type[Function], needs: list[Any]) -> Function:
+    """What ``forward`` leaves its notes on; ``needs`` says which gradients are wanted."""
+    ctx = function()
+    ctx._edges = needs
+    return ctx
+
+
+def _accumulate(leaf: Tensor, gradient: NDArray) -> None:
+    """``leaf.grad += gradient``, which nobody else holds."""
+    kept = leaf._grad
+    if gradient.dtype != leaf._data.dtype:
+        gradient = gradient.astype(leaf._data.dtype)
+    if kept is None:
+        leaf._grad = wrap(gradient)
+    else:
+        np.add(kept._data, gradient, out=kept._data)
+        bump_version(kept, "AccumulateGrad")

@@ -1,0 +1,462 @@
+"""Tracing: run a function once, and write down what happens to tensors.
+
+All of it passes through the one hook. An array is recognised wherever it turns up again, also
+where autograd has saved it, or shows the same memory through another array object; what no
+operator has made was there before (a parameter, say) or is a constant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..autograd.function import AccumulateGrad, Function
+from ..errors import GraphBreak
+from ..hook import Call, Read, Write, add_hook, remove_hook
+from ..tensor import Tensor
+from .graph import Accumulate, Apply, Effect, Gradient, Graph, Hidden, Memory, Overwrite, Value
+from .trees import map_leaves
+
+__all__ = ["Trace", "trace"]
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+#: Attributes of a context that are its own, not left there by ``forward``.
+_OWN = {"_saved", "_edges", "_non_differentiable", "_output_storages", "_output_meta"}
+
+
+class Trace:
+    """What one run of a function has shown.
+
+    Attributes:
+        graph: what was computed.
+        modules: the modules that were called, in order, each once.
+        result: what the function returned in this run.
+        broken: the first thing that a program could not do again, if that is to be no error.
+    """
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.modules: list[Any] = []
+        self.result: Any = None
+        self.broken: GraphBreak | None = None
+
+
+def trace(
+    function: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    tensors: list[Tensor],
+    tolerant: bool = False,
+) -> Trace:
+    """Run ``function(*args, **kwargs)`` and write down what happens.
+
+    Args:
+        tensors: all Tensors among the arguments, each once.
+        tolerant: go on running, and only note it, if it does something that a program cannot
+            do again.
+
+    Raises:
+        GraphBreak: if it does, and ``tolerant`` is not set.
+    """
+    tracer = _Tracer(tensors, tolerant)
+    add_hook(tracer)
+    try:
+        result = function(*args, **kwargs)
+    finally:
+        remove_hook(tracer)
+    return tracer.finish(result)
+
+
+class _Tracer:
+    """The hook: writes down what passes through it in this thread."""
+
+    def __init__(self, tensors: Iterable[Tensor], tolerant: bool) -> None:
+        self.found = Trace()
+        self._tolerant = tolerant
+        self.graph = self.found.graph
+        self._thread = threading.get_ident()
+        self._inside = False
+        #: The node of autograd whose derivative runs.
+        self._node: Function | None = None
+        #: By the id of the array that owns the memory: that array, the memory, and by place and
+        #: layout the values in it.
+        self._owners: dict[int, tuple[Any, Memory, dict[Any, Value]]] = {}
+        #: By the id of a gradient that lies in ``.grad``: the gradient and its leaf.
+        self._gradients: dict[int, tuple[Tensor, Value]] = {}
+        #: What memory from outside held before it was first written.
+        self._before: dict[Memory, tuple[Value, NDArray]] = {}
+        self._differentiated: set[Function] = set()
+        self._modules: set[int] = set()
+        for i, t in enumerate(tensors):
+            self._outside("argument", i, t._data)
+
+    def __call__(
+        self,
+        what: Any,
+        inputs: tuple[Any, ...],
+        attributes: dict[str, Any],
+        proceed: Callable[[], Any],
+    ) -> Any:
+        if self._inside or threading.get_ident() != self._thread or self.found.broken:
+            return proceed()
+        ran: list[Any] = []
+
+        def once() -> Any:
+            ran.append(proceed())
+            return ran[0]
+
+        try:
+            return self._note(what, inputs, attributes, once)
+        except GraphBreak as error:
+            if not self._tolerant:
+                raise
+            self.found.broken = error
+            return ran[0] if ran else proceed()
+
+    def _note(
+        self,
+        what: Any,
+        inputs: tuple[Any, ...],
+        attributes: dict[str, Any],
+        proceed: Callable[[], Any],
+    ) -> Any:
+        """Write down what passes."""
+        if isinstance(what, type):
+            return self._operator(what, inputs, attributes, proceed)
+        if isinstance(what, Function):
+            outer, self._node = self._node, what
+            self._differentiated.add(what)
+            try:
+                return proceed()
+            finally:
+                self._node = outer
+        if isinstance(what, AccumulateGrad):
+            return self._arrived(what.variable, inputs[0], proceed)
+        if isinstance(what, Write):
+            return self._written(what, inputs, proceed)
+        if isinstance(what, Read):
+            return self._read(what, inputs, proceed)
+        if isinstance(what, Call):
+            return self._called(what, inputs, proceed)
+        if id(what) not in self._modules:
+            self._modules.add(id(what))
+            self.found.modules.append(what)
+        return proceed()
+
+    # What passes ------------------------------------------------------------------------
+
+    def _operator(
+        self,
+        function: type[Function],
+        inputs: tuple[Any, ...],
+        attributes: dict[str, Any],
+        proceed: Callable[[], Any],
+    ) -> Any:
+        line = self._line()
+        given = [self._input(x) for x in inputs]
+        named = {k: self._attribute(function, x) for k, x in attributes.items()}
+        self._inside = True
+        try:
+            outputs = proceed()
+        finally:
+            self._inside = False
+        made = outputs if type(outputs) is tuple else (outputs,)
+        node = Apply(
+            function=function,
+            inputs=given,
+            attributes=named,
+            line=line,
+            phase="" if self._node is None else self._node.name(),
+            count=len(made),
+            random=function.random,
+        )
+        self.graph.nodes.append(node)
+        context = next((t._edge[0] for t in made if t._edge is not None), None)
+        if isinstance(context, function):
+            node.needs = context.needs_input_grad
+            context.traced_line = line  # type: ignore[attr-defined]
+        else:
+            node.needs = (False,) * len(inputs)
+        for t in made:
+            node.outputs.append(self._made(node, t._data))
+        if isinstance(context, function):
+            self._find_hidden(node, context)
+        return outputs
+
+    def _find_hidden(self, node: Apply, context: Any) -> None:
+        """Give names to the arrays that ``forward`` has left for the derivative."""
+        places = [(Hidden(True, i), x) for i, x in enumerate(context._saved or ())]
+        places += [(Hidden(False, k), x) for k, x in vars(context).items() if k not in _OWN]
+        for place, x in places:
+            parts = [(place, x)]
+            if isinstance(x, (list, tuple)) and not place.saved:
+                parts = [(Hidden(False, (place.key, i)), y) for i, y in enumerate(x)]
+            for part, y in parts:
+                if isinstance(y, np.ndarray) and self._known(y) is None:
+                    node.hidden.append(part)
+                    node.outputs.append(self._made(node, y))
+
+    def _written(self, what: Write, inputs: Any, proceed: Callable[[], Any]) -> Any:
+        t, source = inputs
+        target = self._input(t)
+        memory = target.memory
+        counts = self._itself(t if t._view is None else t._view.base) if memory.outside else None
+        if counts is not None and counts.kind == "captured" and memory not in self._before:
+            self._before[memory] = counts, counts.content._data.copy(order="K")
+        memory.written += 1
+        self.graph.nodes.append(
+            Overwrite(
+                writer=what.name,
+                inputs=[target, self._input(source)],
+                counts=counts,
+                line=self._line(),
+            )
+        )
+        return proceed()
+
+    def _arrived(self, leaf: Tensor, gradient: Tensor, proceed: Callable[[], Any]) -> Any:
+        node = Accumulate(leaf=self._itself(leaf), inputs=[self._input(gradient)])
+        self.graph.nodes.append(node)
+        answer = proceed()
+        self._note_gradient(leaf, node.leaf)
+        return answer
+
+    def _note_gradient(self, leaf: Tensor, value: Value) -> None:
+        if leaf._grad is not None:
+            self._gradients[id(leaf._grad)] = leaf._grad, value
+
+    def _called(self, what: Call, inputs: Any, proceed: Callable[[], Any]) -> Any:
+        tensors = [self._itself(t) for t in inputs]
+        node = Effect(call=what, tensors=tensors, line=self._line())
+        self.graph.nodes.append(node)
+        for value in node.writes():
+            value.memory.written += 1
+        self._inside = True
+        try:
+            answer = proceed()
+        finally:
+            self._inside = False
+        for leaf, value in zip(inputs, tensors, strict=True):
+            self._note_gradient(leaf, value)
+        if isinstance(answer, Tensor):
+            node.outputs.append(self._made(node, answer._data))
+        return answer
+
+    def _read(self, what: Read, inputs: Any, proceed: Callable[[], Any]) -> Any:
+        for t in inputs:
+            value = self._find(t._data)
+            if value is not None or id(t) in self._gradients:
+                line = self._line()
+                raise GraphBreak(
+                    "compile",
+                    f"{what.name}() reads the values of a tensor, which a compiled program does "
+                    "not know before it runs.",
+                    facts=f"at {line} · shape {t.shape}",
+                    hint="Return the tensor and read it outside, or say "
+                    "nano.compile(fn, fallback=True).",
+                )
+        return proceed()
+
+    # Recognising ------------------------------------------------------------------------
+
+    def _input(self, x: Any) -> Any:
+        """The value of a Tensor; None and numbers as they are."""
+        if not isinstance(x, Tensor):
+            return x
+        kept = self._gradients.get(id(x))
+        if kept is not None and kept[0] is x:
+            node = Gradient(leaf=kept[1])
+            value = self._new("result", None, x._data)
+            value.node = node
+            node.outputs.append(value)
+            self.graph.nodes.append(node)
+            return value
+        value = self._find(x._data)
+        return self._outside("captured", x, x._data) if value is None else value
+
+    def _itself(self, t: Tensor) -> Value:
+        """The value of just this Tensor, not of another one that shows the same memory."""
+        value = self._input(t)
+        if value.kind != "argument" and value.content is not t:
+            value = self._outside("captured", t, t._data)
+        return value
+
+    def _attribute(self, function: type[Function], x: Any) -> Any:
+        """A keyword argument with values in place of arrays."""
+        if isinstance(x, np.ndarray):
+            value = self._find(x)
+            return self._outside("constant", x.copy(order="K"), x) if value is None else value
+        if isinstance(x, Tensor):
+            raise GraphBreak(
+                "compile",
+                f"{function.__name__} is given a Tensor as a keyword argument.",
+                facts=f"at {self._line()}",
+                hint="Give Tensors to apply() by position.",
+            )
+        if type(x) in (tuple, list):
+            return type(x)(self._attribute(function, y) for y in x)
+        return x
+
+    def _known(self, array: NDArray) -> Value | None:
+        """The value that an array is, whichever object it comes as; None if it is new."""
+        owner = _owner(array)
+        known = self._owners.get(id(owner))
+        if known is None or known[0]() is not owner:
+            return None
+        return known[2].get(_place(array))
+
+    def _find(self, array: NDArray) -> Value | None:
+        """As :meth:`_known`; but where the memory is known, the value must be."""
+        value = self._known(array)
+        if value is None and self._owners.get(id(_owner(array)), _NOBODY)[0]() is _owner(array):
+            raise GraphBreak(
+                "compile",
+                "an array shows memory of a traced tensor in a way that no operator has made.",
+                facts=f"at {self._line()} · shape {array.shape}",
+                hint="Use nano's operators to make views.",
+            )
+        return value
+
+    def _outside(self, kind: str, content: Any, array: NDArray) -> Value:
+        """A value that no node makes."""
+        value = self._new(kind, content, array)
+        value.memory.outside = kind != "constant"
+        return value
+
+    def _made(self, node: Any, array: NDArray) -> Value:
+        """A new result of a node."""
+        value = self._new("result", None, array)
+        value.node = node
+        return value
+
+    def _new(self, kind: str, content: Any, array: NDArray) -> Value:
+        owner = _owner(array)
+        known = self._owners.get(id(owner))
+        if known is None or known[0]() is not owner:
+            # When it is freed, another array may get its id.
+            forget = weakref.ref(owner, partial(self._forget, id(owner)))
+            known = self._owners[id(owner)] = forget, Memory(), {}
+        value = self.graph.value(kind, content, array, known[1])
+        known[2][_place(array)] = value
+        return value
+
+    def _forget(self, number: int, reference: Any) -> None:
+        """An array is gone; unless another one has its number by now, forget it."""
+        known = self._owners.get(number)
+        if known is not None and known[0] is reference:
+            del self._owners[number]
+
+    def _line(self) -> str:
+        """The user's line that runs; of a derivative, that of its operator."""
+        if self._node is not None:
+            return getattr(self._node, "traced_line", "")
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+            frame = frame.f_back  # type: ignore[assignment]
+        return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+    # The end ----------------------------------------------------------------------------
+
+    def finish(self, result: Any) -> Trace:
+        """Note what is returned; tell constants that are written from captured tensors."""
+        self.found.result = result
+        if self.found.broken:
+            return self.found
+        try:
+            self._end(result)
+        except GraphBreak as error:
+            if not self._tolerant:
+                raise
+            self.found.broken = error
+        return self.found
+
+    def _end(self, result: Any) -> None:
+        self.graph.result = map_leaves(self._returned, result)
+        self._gradients.clear()
+        self._prefer_lasting()
+        for memory, (value, content) in self._before.items():
+            # Nobody but the graph holds it: it was made in this run, and is made anew each time.
+            if self._is_alone(value):
+                value.kind, value.content = "constant", content
+                memory.outside = False
+        self._drop_inner_leaves()
+
+    def _is_alone(self, value: Value) -> bool:
+        """Whether only the graph holds a captured Tensor: it was made in this run."""
+        if value.kind != "captured":
+            return False
+        others = sum(v.content is value.content for v in self.graph.values) - 1
+        return sys.getrefcount(value.content) <= _ALONE + others
+
+    def _prefer_lasting(self) -> None:
+        """Of several Tensors that show the same memory alike, take one that outlives the run."""
+        lasting = {}
+        for v in self.graph.values:
+            if v.kind == "captured" and not self._is_alone(v):
+                lasting[v.memory, _place(v.content._data)] = v.content
+        for v in self.graph.values:
+            if v.kind == "captured":
+                v.content = lasting.get((v.memory, _place(v.content._data)), v.content)
+
+    def _drop_inner_leaves(self) -> None:
+        """Leaves that the function makes itself: nobody sees the gradients that arrive there."""
+        read = {id(n.leaf.content) for n in self.graph.nodes if isinstance(n, Gradient)}
+        kept = []
+        for node in self.graph.nodes:
+            if isinstance(node, Accumulate) and self._is_alone(node.leaf):
+                if id(node.leaf.content) in read:
+                    raise GraphBreak(
+                        "compile",
+                        "the .grad of a leaf is used that the function makes itself.",
+                        facts=f"shape {node.leaf.shape}",
+                        hint="Ask for the gradient with nano.autograd.grad().",
+                    )
+                continue
+            kept.append(node)
+        self.graph.nodes = kept
+
+    def _returned(self, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        value = self._input(x)
+        node = None if x._edge is None else x._edge[0]
+        if node is not None and node not in self._differentiated:
+            raise GraphBreak(
+                "compile",
+                "the function returns a tensor whose gradient could be asked for outside.",
+                facts=f"shape {x.shape} · made by {node.name()}",
+                hint="Call backward() inside, compute under nano.no_grad(), or return "
+                "tensor.detach().",
+            )
+        return value
+
+
+def _references_if_alone() -> int:
+    """What ``sys.getrefcount(value.content)`` says if only the value holds its Tensor."""
+    value = Value(0, "captured", object(), np.empty(0), Memory())
+    return sys.getrefcount(value.content)
+
+
+_ALONE = _references_if_alone()
+_NOBODY: Any = (lambda: None, None, None)
+
+
+def _owner(array: NDArray) -> NDArray:
+    """The array that owns the memory which ``array`` shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _place(array: NDArray) -> Any:
+    """Where it lies in memory, and how."""
+    address = array.__array_interface__["data"][0]
+    return address, array.shape, array.strides, array.dtype
