@@ -11,10 +11,12 @@ from ..errors import GraphBreak, InputError
 from ..hook import hooks
 from ..tensor import Tensor
 from .compare import difference, settle_constants
+from .formula import UnsupportedError
 from .graph import Graph
-from .guards import Guards, signature
+from .guards import Guards, quick_test, signature
 from .passes import PASSES
 from .program import Program
+from .small import small_program
 from .trace import Trace, trace
 from .trees import leaves
 
@@ -29,12 +31,13 @@ _PATIENCE = 4
 class _Entry:
     """What is known for one kind of arguments: nothing yet, a trace, a program, or no hope."""
 
-    __slots__ = ("attempts", "graph", "guards", "hopeless", "program")
+    __slots__ = ("attempts", "graph", "guards", "hopeless", "program", "test")
 
     def __init__(self) -> None:
         self.graph: Graph | None = None
         self.guards: Guards | None = None
         self.program: Program | None = None
+        self.test: Any = None
         self.attempts = 0
         self.hopeless = False
 
@@ -53,10 +56,15 @@ class Compiled:
         self._entries: dict[Any, _Entry] = {}
         self._warned: set[str] = set()
         self._latest: Program | None = None
+        #: That of the latest call, if a quick test tells whether the next one is alike.
+        self._latest_entry: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if hooks:  # somebody looks on: a profile, anomaly mode, or another function's trace
             return self._function(*args, **kwargs)
+        latest = self._latest_entry
+        if latest is not None and not kwargs and latest.test(args) and latest.guards.holds():
+            return latest.program.run(*args)
         given = list(leaves((args, kwargs)))
         key = self._key(args, kwargs, given)
         entry = self._entries.get(key)
@@ -73,8 +81,9 @@ class Compiled:
             assert entry.guards is not None
             if entry.guards.holds():
                 self._latest = entry.program
+                self._latest_entry = entry if entry.test is not None and not kwargs else None
                 return entry.program.run(*_tensors(given))
-            entry.program = entry.graph = None
+            entry.program = entry.graph = self._latest_entry = None
         if entry.hopeless:
             return self._function(*args, **kwargs)
         return self._look(entry, args, kwargs, _tensors(given))
@@ -110,6 +119,8 @@ class Compiled:
         if before is not None and not reason:
             settle_constants(before, found.graph)
             self._finish(entry, found)
+            flat = all(isinstance(x, Tensor) for x in args) and not kwargs
+            entry.test = quick_test(list(args)) if flat else None
         elif entry.attempts > _PATIENCE:
             self._give_up(entry, reason)
         return found.result
@@ -134,8 +145,16 @@ class Compiled:
             run(graph)
             graph.check()
         entry.guards = Guards(self._function, found.modules, captured)
-        entry.program = self._latest = Program(graph, self._name)
+        entry.program = self._latest = self._made(graph)
         entry.graph, entry.attempts = None, 0
+
+    def _made(self, graph: Graph) -> Program:
+        program = Program(graph, self._name)
+        try:
+            return small_program(graph, program, self._name)
+        except UnsupportedError as reason:
+            self._why_large = str(reason)
+            return program
 
     # To look at -------------------------------------------------------------------------
 

@@ -56,12 +56,25 @@ class Value:
         content: of an argument its position, of a captured value the Tensor, of a constant
             the array as it is when the program begins.
         shape, dtype, strides: as they were when it was traced; strides in bytes.
+        offset: bytes from the start of the array that owns the memory to the first element.
         node: what makes it; None unless it is a result.
     """
 
-    __slots__ = ("content", "dtype", "kind", "memory", "node", "number", "shape", "strides")
+    __slots__ = (
+        "content",
+        "dtype",
+        "kind",
+        "memory",
+        "node",
+        "number",
+        "offset",
+        "shape",
+        "strides",
+    )
 
-    def __init__(self, number: int, kind: str, content: Any, array: Any, memory: Memory) -> None:
+    def __init__(
+        self, number: int, kind: str, content: Any, array: Any, memory: Memory, offset: int = 0
+    ) -> None:
         self.number = number
         self.kind = kind
         self.content = content
@@ -69,6 +82,7 @@ class Value:
         self.dtype: np.dtype[Any] = array.dtype
         self.strides: tuple[int, ...] = array.strides
         self.memory = memory
+        self.offset = offset
         self.node: Node | None = None
 
     @property
@@ -278,9 +292,11 @@ class Graph:
         self.result: Any = None
         self._count = 0
 
-    def value(self, kind: str, content: Any, array: Any, memory: Memory | None = None) -> Value:
+    def value(
+        self, kind: str, content: Any, array: Any, memory: Memory | None = None, offset: int = 0
+    ) -> Value:
         """A new value like ``array``."""
-        v = Value(self._count, kind, content, array, memory or Memory())
+        v = Value(self._count, kind, content, array, memory or Memory(), offset)
         self._count += 1
         if kind != "result":
             self.values.append(v)

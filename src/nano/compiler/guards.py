@@ -20,7 +20,7 @@ from ..functions.autocast import state as autocast_state
 from ..tensor import Tensor
 from .graph import Value
 
-__all__ = ["Guards", "signature"]
+__all__ = ["Guards", "quick_test", "signature"]
 
 #: Values of these types are compared, of all others the identity is.
 _PLAIN = (int, float, bool, str, bytes, complex, type(None))
@@ -51,6 +51,52 @@ def signature(leaves: Iterable[Any]) -> tuple[Any, ...]:
         else:
             found.append((_Same(x),))
     return tuple(found)
+
+
+def quick_test(leaves: list[Any]) -> Callable[[tuple[Any, ...]], bool] | None:
+    """A quick form of the comparison of signatures, for arguments that all are Tensors.
+
+    Returns:
+        a function of the tuple of arguments that says whether their signature, and that of the
+        modes, is that of ``leaves`` now; None if some of these are no Tensors, or one is twice.
+    """
+    if not all(type(x) is Tensor for x in leaves) or len(set(map(id, leaves))) < len(leaves):
+        return None
+    scope: dict[str, Any] = {
+        "Tensor": Tensor,
+        "mode": mode,
+        "autocast": autocast_state,
+        "rounds": precision.rounds_to_bfloat16,
+        "default": get_default_dtype,
+        "low": autocast_state.dtype,
+        "dtype": get_default_dtype(),
+    }
+    names = [f"a{i}" for i in range(len(leaves))]
+    conditions = [f"type({a}) is Tensor" for a in names]
+    for i, (a, x) in enumerate(zip(names, leaves, strict=True)):
+        data = x._data
+        scope[f"dtype_{i}"] = data.dtype
+        conditions += [
+            f"(d := {a}._data).shape == {data.shape}",
+            f"d.strides == {data.strides}",
+            f"d.dtype is dtype_{i}",
+            f"{a}._requires_grad is {x._requires_grad}",
+        ]
+        conditions += [f"{a} is not {b}" for b in names[:i]]
+    conditions += [
+        f"mode.enabled is {mode.enabled}",
+        f"mode.inference is {mode.inference}",
+        "autocast.dtype is low",
+        f"rounds() is {precision.rounds_to_bfloat16()}",
+        "default() is dtype",
+    ]
+    unpacked = f"    {', '.join(names)}, = args\n" if names else ""
+    source = (
+        f"def test(args):\n    if len(args) != {len(names)}:\n        return False\n{unpacked}"
+        f"    return {' and '.join(conditions)}\n"
+    )
+    exec(source, scope)
+    return scope["test"]
 
 
 class _Same:

@@ -19,7 +19,7 @@ from ..autograd.views import bump_version
 from ..tensor import Tensor, wrap
 from .graph import Accumulate, Apply, Effect, Gradient, Graph, Node, Overwrite, Value
 
-__all__ = ["Program"]
+__all__ = ["Program", "Writer"]
 
 _SIMPLE = (int, float, str, bool, type(None))
 
@@ -30,13 +30,17 @@ class Program:
     Attributes:
         graph: what it computes.
         source: the text of the function.
+        native: the text of the native function that it calls, if it does.
         run: takes the Tensors among the arguments, in order; returns what the traced function
             returned, with new Tensors.
     """
 
-    def __init__(self, graph: Graph, name: str) -> None:
+    def __init__(
+        self, graph: Graph, name: str, writer: Writer | None = None, native: str = ""
+    ) -> None:
         self.graph = graph
-        writer = _Writer(graph)
+        self.native = native
+        writer = writer or Writer(graph)
         self.source = writer.source()
         file = f"<nano.compile {name} {id(self):x}>"
         # So that tracebacks can show the lines.
@@ -45,7 +49,7 @@ class Program:
         self.run: Callable[..., Any] = writer.scope["program"]
 
 
-class _Writer:
+class Writer:
     """Writes the source, and collects what it refers to."""
 
     def __init__(self, graph: Graph) -> None:
@@ -63,44 +67,53 @@ class _Writer:
 
     def source(self) -> str:
         """The whole function."""
-        arguments = [v for v in self.graph.values if v.kind == "argument"]
-        names = ", ".join(f"a{v.content}" for v in sorted(arguments, key=lambda v: v.content))
-        self._lines = [f"def program({names}):"]
+        self._lines = [f"def program({', '.join(self.arguments())}):"]
         for v in self.graph.values:
-            self._begin(v)
-        for i, node in enumerate(self.graph.nodes):
-            place = _where(node)
-            for line in self._node(node):
-                self._line(line, place)
-                place = ""
-            self._forget(i)
-        self._line(f"return {self._result(self.graph.result)}")
+            self.begin(v)
+        self.body()
+        self.line(f"return {self._result(self.graph.result)}")
         return "\n".join(self._lines) + "\n"
 
-    def _line(self, text: str, comment: str = "") -> None:
+    def arguments(self) -> list[str]:
+        """The names of the parameters."""
+        return [f"a{v.content}" for v in self.graph.values if v.kind == "argument"]
+
+    def body(self) -> None:
+        """All nodes, one after the other."""
+        for i, node in enumerate(self.graph.nodes):
+            place = _where(node)
+            for line in self.node(node):
+                self.line(line, place)
+                place = ""
+            self._forget(i)
+
+    def line(self, text: str, comment: str = "") -> None:
+        """Write a line of the function."""
         self._lines.append(f"    {text}  # {comment}" if comment else f"    {text}")
 
-    def _begin(self, v: Value) -> None:
+    def begin(self, v: Value) -> None:
+        """Give the array of a value that no node makes its name."""
         if v.kind == "argument":
-            self._line(f"{v.name} = a{v.content}._data", v.describe())
+            self.line(f"{v.name} = a{v.content}._data", v.describe())
         elif v.kind == "captured":
-            self._line(f"{v.name} = {self._tensor(v)}._data", v.describe())
+            self.line(f"{v.name} = {self.tensor(v)}._data", v.describe())
         elif v.memory.written:
-            self._line(f"{v.name} = {self._bind(f'k{v.number}', v.content)}.copy('K')")
+            self.line(f"{v.name} = {self.bind(f'k{v.number}', v.content)}.copy('K')")
         else:
             self.scope[v.name] = v.content
 
-    def _bind(self, name: str, x: Any) -> str:
+    def bind(self, name: str, x: Any) -> str:
+        """Let a name of the source refer to ``x``."""
         self.scope[name] = x
         return name
 
-    def _tensor(self, v: Value) -> str:
+    def tensor(self, v: Value) -> str:
         """The Tensor of an argument or a captured value."""
-        return f"a{v.content}" if v.kind == "argument" else self._bind(f"t{v.number}", v.content)
+        return f"a{v.content}" if v.kind == "argument" else self.bind(f"t{v.number}", v.content)
 
     # Nodes ------------------------------------------------------------------------------
 
-    def _node(self, node: Node) -> list[str]:
+    def node(self, node: Node) -> list[str]:
         """The lines of a node."""
         if isinstance(node, Apply):
             return self._apply(node)
@@ -108,33 +121,35 @@ class _Writer:
             target, source = (x.name for x in node.inputs)
             lines = [f"copyto({target}, {source}, casting='unsafe')"]
             if node.counts is not None:
-                lines.append(f"bump_version({self._tensor(node.counts)}, {node.writer!r})")
+                lines.append(f"bump_version({self.tensor(node.counts)}, {node.writer!r})")
             return lines
         if isinstance(node, Accumulate):
             (gradient,) = node.inputs
-            alone = gradient.node is not None and self._is_alone(gradient, node)
+            alone = gradient.node is not None and self.is_alone(gradient, node)
             given = gradient.name if alone else f"{gradient.name}.copy('K')"
-            return [f"accumulate({self._tensor(node.leaf)}, {given})"]
+            return [f"accumulate({self.tensor(node.leaf)}, {given})"]
         if isinstance(node, Gradient):
             (made,) = node.makes()
-            return [f"{made.name} = {self._tensor(node.leaf)}._grad._data"]
+            return [f"{made.name} = {self.tensor(node.leaf)}._grad._data"]
         if isinstance(node, Effect):
-            call = f"{self._bind(_identifier(node.name, id(node.call)), node.call.function)}()"
+            # A program is guarded: its tensors keep their arrays.
+            run = node.call.function if node.call.bound is None else node.call.bound()
+            call = f"{self.bind(_identifier(node.name, id(node.call)), run)}()"
             return [f"{v.name} = {call}._data" for v in node.makes()] or [call]
         return self._other(node)
 
     def _other(self, node: Any) -> list[str]:
         """A node that brings its own function: ``run(*arrays)``."""
         made = ", ".join("_" if v is None else v.name for v in node.outputs)
-        run = self._bind(_identifier(node.name, id(node)), node.run)
+        run = self.bind(_identifier(node.name, id(node)), node.run)
         return [f"{made} = {run}({', '.join(map(self._expression, node.inputs))})"]
 
     def _apply(self, node: Apply) -> list[str]:
         name = node.function.__name__
         if self.scope.setdefault(name, node.function) is not node.function:
-            name = self._bind(_identifier(name, id(node.function)), node.function)
+            name = self.bind(_identifier(name, id(node.function)), node.function)
         needs = "".join("1" if x else "0" for x in node.needs)
-        needs = self._bind(f"needs_{needs}", [True if x else None for x in node.needs])
+        needs = self.bind(f"needs_{needs}", [True if x else None for x in node.needs])
         arguments = [self._expression(x) for x in node.inputs]
         arguments += [f"{k}={self._expression(x)}" for k, x in node.attributes.items()]
         shown = node.outputs[: node.count]
@@ -178,7 +193,7 @@ class _Writer:
             return f"({''.join(self._expression(y) + ', ' for y in x)})"
         if type(x) is list:
             return f"[{', '.join(map(self._expression, x))}]"
-        return self._bind(_identifier(type(x).__name__, id(x)), x)
+        return self.bind(_identifier(type(x).__name__, id(x)), x)
 
     # Life of arrays ---------------------------------------------------------------------
 
@@ -186,9 +201,9 @@ class _Writer:
         """Let go of what is not used behind node ``i``."""
         names = [v.name for v in self._last.get(i, ())]
         if names:
-            self._line(f"del {', '.join(names)}")
+            self.line(f"del {', '.join(names)}")
 
-    def _is_alone(self, v: Value, node: Node) -> bool:
+    def is_alone(self, v: Value, node: Node) -> bool:
         """Whether a gradient may be kept as it is: nothing else shows its memory, then or later."""
         own = v.memory
         if own.written or own.outside:
@@ -204,13 +219,7 @@ class _Writer:
 
     def _result(self, x: Any) -> str:
         if isinstance(x, Value):
-            if x.kind in ("argument", "captured"):
-                return self._tensor(x)
-            if x.kind == "constant":
-                return f"wrap({x.name}.copy('K'))"
-            if x.memory.outside:
-                return f"wrap({x.name}.view())"
-            return f"wrap({x.name})"
+            return self.tensor(x) if x.kind in ("argument", "captured") else self.returned(x)
         if type(x) is dict:
             return "{" + ", ".join(f"{k!r}: {self._result(y)}" for k, y in x.items()) + "}"
         if type(x) is tuple:
@@ -218,9 +227,15 @@ class _Writer:
         if type(x) is list:
             return f"[{', '.join(map(self._result, x))}]"
         if isinstance(x, tuple):
-            name = self._bind(type(x).__name__, type(x))
+            name = self.bind(type(x).__name__, type(x))
             return f"{name}({', '.join(map(self._result, x))})"
         return self._expression(x)
+
+    def returned(self, v: Value) -> str:
+        """A result as a new Tensor."""
+        if v.kind == "constant":
+            return f"wrap({v.name}.copy('K'))"
+        return f"wrap({v.name}.view())" if v.memory.outside else f"wrap({v.name})"
 
 
 def _last_uses(graph: Graph) -> dict[int, list[Value]]:

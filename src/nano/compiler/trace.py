@@ -344,8 +344,9 @@ class _Tracer:
             # When it is freed, another array may get its id.
             forget = weakref.ref(owner, partial(self._forget, id(owner)))
             known = self._owners[id(owner)] = forget, Memory(), {}
-        value = self.graph.value(kind, content, array, known[1])
-        known[2][_place(array)] = value
+        place = _place(array)
+        value = self.graph.value(kind, content, array, known[1], place[0] - _place(owner)[0])
+        known[2][place] = value
         return value
 
     def _forget(self, number: int, reference: Any) -> None:

@@ -54,7 +54,7 @@ class Relu(Elementwise):
 class ReluBackward(Elementwise):
     """g where y, relu's output, is not 0, else 0; linear in g, constant in y."""
 
-    formula = "where(y != 0, g, 0)"
+    formula = "where(y != 0, grad_output, 0)"
 
     @staticmethod
     def forward(ctx, grad_output, y):

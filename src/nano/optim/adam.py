@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..backends import kernels
 from ..tensor import Tensor
-from .optimizer import Optimizer, arrays, gradients
+from .bound import BoundStep
+from .optimizer import Optimizer, arrays, count_steps, gradients
 
 __all__ = ["Adam", "AdamW"]
 
@@ -80,6 +82,35 @@ class Adam(Optimizer):
         for i, beta in enumerate(group["betas"]):
             self._require(f"beta parameter at index {i}", beta, 0 <= beta < 1)
         self._require("weight_decay value", group["weight_decay"], group["weight_decay"] >= 0)
+
+    def _bound_step(self) -> Callable[[], None]:
+        return BoundStep(self, self._bind)
+
+    def _bind(self, group: dict[str, Any], params: list[Tensor]) -> Any:
+        largest = bool(group["amsgrad"])
+        names = self._like_parameter[: 3 if largest else 2]
+        counts = [self.state[p]["step"]._data for p in params]
+        kept = [[self.state[p][name]._data for p in params] for name in names]
+        step = kernels.adam_bound(
+            arrays(params), gradients(params), *kept, *([] if largest else [None])
+        )
+        read = group.__getitem__
+
+        def run() -> None:
+            if bool(read("amsgrad")) is not largest:
+                self._step_group(group, params)
+                return
+            step(
+                count_steps(counts),
+                float(read("lr")),
+                *read("betas"),
+                read("eps"),
+                read("weight_decay"),
+                read("decoupled_weight_decay"),
+                read("maximize"),
+            )
+
+        return ("step", *names), run
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         names = self._like_parameter[: 3 if group["amsgrad"] else 2]

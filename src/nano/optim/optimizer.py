@@ -190,7 +190,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         if hooks:
-            call = Call(f"{type(self).__name__}.step", "step", self._move)
+            call = Call(f"{type(self).__name__}.step", "step", self._move, self._bound_step)
             through_hooks(call, tuple(self._all_params()), {}, self._move)
         else:
             self._move()
@@ -210,6 +210,10 @@ class Optimizer:
                 self._step_group(group, params)
                 for p in params:
                     bump_version(p, writer)
+
+    def _bound_step(self) -> Callable[[], None]:
+        """:meth:`step` for parameters that each keep their array; see :mod:`bound`."""
+        return self._move
 
     def _with_gradients(self, params: list[Tensor]) -> list[Tensor]:
         """The parameters that have a gradient.
@@ -263,12 +267,7 @@ class Optimizer:
             for p, state in zip(params, states, strict=True):
                 self._begin(p, state, names)
             return self._kept(params, names)
-        steps = []
-        for count in counts:
-            step = int(count.item()) + 1
-            count.fill(step)
-            steps.append(step)
-        return steps, lists
+        return count_steps(counts), lists
 
     def _begin(self, p: Tensor, state: dict[str, Any], names: Sequence[str]) -> None:
         """Give ``p`` the entries of the state that it has not."""
@@ -365,6 +364,16 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+def count_steps(counts: Iterable[NDArray]) -> list[int]:
+    """Count one more step in each of the arrays; how many it is now."""
+    steps = []
+    for count in counts:
+        step = int(count.item()) + 1
+        count.fill(step)
+        steps.append(step)
+    return steps
 
 
 def arrays(tensors: Iterable[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..backends import kernels
 from ..errors import InputError
 from ..tensor import Tensor, wrap
+from .bound import BoundStep
 from .optimizer import Optimizer, arrays, gradients
 
 __all__ = ["SGD"]
@@ -78,6 +80,31 @@ class SGD(Optimizer):
         self._require("weight_decay value", group["weight_decay"], group["weight_decay"] >= 0)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise InputError("SGD", "Nesterov momentum requires a momentum and zero dampening.")
+
+    def _bound_step(self) -> Callable[[], None]:
+        return BoundStep(self, self._bind)
+
+    def _bind(self, group: dict[str, Any], params: list[Tensor]) -> Any:
+        heavy = bool(group["momentum"])
+        names = self._like_parameter if heavy else ()
+        buffers = [self.state[p]["momentum_buffer"]._data for p in params] if heavy else None
+        step = kernels.sgd_bound(arrays(params), gradients(params), buffers)
+        read = group.__getitem__
+
+        def run() -> None:
+            if bool(read("momentum")) is not heavy:
+                self._step_group(group, params)
+                return
+            step(
+                float(read("lr")),
+                float(read("momentum")),
+                read("dampening"),
+                read("weight_decay"),
+                read("nesterov"),
+                read("maximize"),
+            )
+
+        return names, run
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         # float() also takes a 0-d tensor as learning rate.

@@ -68,7 +68,7 @@ for _name in (
     *("avg_pool2d_backward", "adaptive_avg_pool2d", "adaptive_avg_pool2d_backward"),
 ):
     _offer("pooling", getattr(suits_dense, _name), _name)
-for _name in ("sgd_step", "adam_step", "rmsprop_step", "adagrad_step"):
+for _name in ["sgd_step", "adam_step", "rmsprop_step", "adagrad_step", "sgd_bound", "adam_bound"]:
     _offer("optimizers", getattr(suits_dense, _name), _name)
 
 

@@ -388,3 +388,15 @@ def erf(x):
 def relu(x):
     """max(x, 0); NaN stays."""
     return x if x > _ZERO else (_ZERO if x == x else x)
+
+
+@exact
+def maximum(x, y):
+    """The larger one; NaN if one of them is."""
+    return x if x >= y or x != x else y
+
+
+@exact
+def minimum(x, y):
+    """The smaller one; NaN if one of them is."""
+    return x if x <= y or x != x else y

@@ -8,22 +8,20 @@ those of the reference kernels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ctypes import addressof, c_char
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from math import sqrt as root
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import carray
 from numpy.typing import NDArray
 
+from .addresses import address_of, pointer
 from .jit import Kernel, inline, kernel, prange
 
-__all__ = ["adagrad_step", "adam_step", "rmsprop_step", "sgd_step"]
+__all__ = ["adagrad_step", "adam_bound", "adam_step", "rmsprop_step", "sgd_bound", "sgd_step"]
 
 Arrays = Sequence[NDArray]
 
@@ -36,13 +34,6 @@ _FLOAT = np.float32
 
 
 # Tables ---------------------------------------------------------------------------------
-
-
-def _address(a: NDArray) -> int:
-    try:
-        return addressof(c_char.from_buffer(a))
-    except (TypeError, ValueError):  # it may only be read, or is empty
-        return a.ctypes.data
 
 
 @lru_cache(16)
@@ -61,18 +52,15 @@ def _run(
     copied then.
     """
     grads = [g if g.flags.c_contiguous else np.ascontiguousarray(g) for g in grads]
-    lists = parameters, grads, *others
-    addresses = np.array([[_address(a) for a in x] for x in lists], np.uint64)
-    sizes, blocks, total = _cut(tuple([w.size for w in parameters]))
-    (loop if total >= _PARALLEL else loop.serial)(addresses, sizes, blocks, *options)
+    run, *tables = _bound(loop, parameters, grads, *others)
+    run(*tables, *options)
 
 
-@intrinsic
-def _pointer(typing: Any, address: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.uint64), code
+def _bound(loop: Kernel, *lists: Arrays) -> tuple[Any, NDArray, NDArray, NDArray]:
+    """The loop for so many elements, and its tables: addresses, sizes and blocks."""
+    addresses = np.array([[address_of(a) for a in x] for x in lists], np.uint64)
+    sizes, blocks, total = _cut(tuple([w.size for w in lists[0]]))
+    return loop if total >= _PARALLEL else loop.serial, addresses, sizes, blocks
 
 
 @inline
@@ -92,7 +80,7 @@ def _find(blocks, sizes, b):
 @inline
 def _floats(address, start, count):
     place = np.uint64(address) + np.uint64(start * _FLOAT32_BYTES)
-    return carray(_pointer(place), (count,), np.float32)
+    return carray(pointer(place), (count,), np.float32)
 
 
 @inline
@@ -150,6 +138,33 @@ def sgd_step(
         return
     options += _FLOAT(momentum), _FLOAT(1 - dampening), bool(nesterov), bool(first)
     _run(_sgd_momentum, options, parameters, grads, momentum_buffers)
+
+
+def sgd_bound(
+    parameters: Arrays, grads: Arrays, momentum_buffers: Arrays | None
+) -> Callable[..., None]:
+    """See the reference kernel."""
+    if momentum_buffers is None:
+        run, *tables = _bound(_sgd, parameters, grads)
+    else:
+        run, *tables = _bound(_sgd_momentum, parameters, grads, momentum_buffers)
+
+    def step(
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
+        if momentum_buffers is None:
+            run(*tables, _FLOAT(lr), _FLOAT(weight_decay), maximize)
+        else:
+            share = _FLOAT(1 - dampening)
+            rates = _FLOAT(lr), _FLOAT(weight_decay), maximize, _FLOAT(momentum), share
+            run(*tables, *rates, nesterov, False)
+
+    return step
 
 
 # Adam -----------------------------------------------------------------------------------
@@ -234,6 +249,53 @@ def adam_step(
         max_exp_avg_sqs is not None,
     )
     _run(_adam, options, parameters, grads, *averages)
+
+
+def adam_bound(
+    parameters: Arrays,
+    grads: Arrays,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None,
+) -> Callable[..., None]:
+    """See the reference kernel."""
+    lists = [parameters, grads, exp_avgs, exp_avg_sqs]
+    if max_exp_avg_sqs is not None:
+        lists.append(max_exp_avg_sqs)
+    run, *tables = _bound(_adam, *lists)
+    factors = np.empty((2, len(parameters)), np.float32)
+    step_sizes, corrections = factors
+
+    def step(
+        steps: Sequence[int],
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        maximize: bool,
+    ) -> None:
+        known = {t: (lr / (1 - beta1**t), 1 / (1 - beta2**t) ** 0.5) for t in set(steps)}
+        if len(known) == 1:
+            ((step_sizes[:], corrections[:]),) = known.values()
+        else:
+            factors[:] = np.array([known[t] for t in steps]).T
+        run(
+            *tables,
+            step_sizes,
+            corrections,
+            _FLOAT(beta2),
+            _FLOAT(1 - beta1),
+            _FLOAT(1 - beta2),
+            _FLOAT(eps),
+            _FLOAT(1 - lr * weight_decay if decoupled else 1),
+            _FLOAT(0 if decoupled else weight_decay),
+            maximize,
+            max_exp_avg_sqs is not None,
+        )
+
+    return step
 
 
 # RMSprop and Adagrad --------------------------------------------------------------------

@@ -189,6 +189,14 @@ def adam_step(
     return _group(parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
 
 
+def sgd_bound(parameters, grads, momentum_buffers):
+    return _dense_lists(parameters, grads, momentum_buffers)
+
+
+def adam_bound(parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs):
+    return _dense_lists(parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+
+
 def rmsprop_step(
     parameters,
     grads,
@@ -218,9 +226,13 @@ def _group(parameters: Any, grads: Any, *written: Any) -> bool | str:
     for g in grads:
         if g.dtype is not FLOAT32:
             return f"a gradient is {g.dtype}, not float32"
-    for arrays in (parameters, *written):
+    return _dense_lists(parameters, *written)
+
+
+def _dense_lists(*lists: Any) -> bool | str:
+    for arrays in lists:
         if arrays is not None:
             for a in arrays:
                 if a.dtype is not FLOAT32 or not a.flags.c_contiguous:
-                    return "a parameter or its state is not float32 without gaps, row by row"
+                    return "an array is not float32 without gaps, row by row"
     return True

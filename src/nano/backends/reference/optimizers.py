@@ -7,7 +7,8 @@ list holds one array a parameter; None stands for a list that is not wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -210,5 +211,30 @@ def _add_square(average: NDArray, g: NDArray, keep: float, add: float, scratch: 
     np.add(average, scratch, average)
 
 
-for _kernel in (sgd_step, adam_step, rmsprop_step, adagrad_step):
+def sgd_bound(
+    parameters: Arrays, grads: Arrays, momentum_buffers: Arrays | None
+) -> Callable[..., None]:
+    """:func:`sgd_step` for these arrays, as often as it is called: with the other arguments.
+
+    The momentum buffers must hold something.
+    """
+
+    def step(*options: Any) -> None:
+        sgd_step(parameters, grads, momentum_buffers, *options, False)
+
+    return step
+
+
+def adam_bound(
+    parameters: Arrays,
+    grads: Arrays,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None,
+) -> Callable[..., None]:
+    """:func:`adam_step` for these arrays, as often as it is called: with the other arguments."""
+    return partial(adam_step, parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+
+
+for _kernel in (sgd_step, adam_step, rmsprop_step, adagrad_step, sgd_bound, adam_bound):
     register(_kernel.__name__, _kernel)

@@ -1,0 +1,31 @@
+"""Arrays by their address: how compiled loops get at more arrays than a call would carry."""
+
+from __future__ import annotations
+
+from ctypes import addressof, c_char
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+__all__ = ["address_of", "pointer"]
+
+
+def address_of(a: NDArray) -> int:
+    """Where the first element of an array lies."""
+    try:
+        return addressof(c_char.from_buffer(a))
+    except (TypeError, ValueError, BufferError):  # read-only, empty, or no buffer of bytes
+        return a.ctypes.data
+
+
+@intrinsic
+def pointer(typing: Any, address: Any) -> Any:
+    """In a compiled loop: a number as the address that it is, for ``numba.carray``."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.uint64), code

@@ -1,0 +1,198 @@
+"""Programs that run as one native function; see :mod:`native`.
+
+Around the function stands a little Python: it copies the arguments to their places, and does
+what is seen from outside, as a larger program does. Gradients are computed where they stay: in
+the memory of the ``.grad`` that the last run has left, unless somebody else holds that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..tensor import Tensor, wrap
+from .graph import Accumulate, Apply, Effect, Graph, Memory, Node, Value
+from .native import Native, UnsupportedError
+from .program import Program, Writer
+
+__all__ = ["small_program"]
+
+_ALIGNMENT = 64
+
+
+def small_program(graph: Graph, larger: Program, name: str) -> Program:
+    """The graph as a program around one native function.
+
+    Args:
+        larger: the program that calls operator after operator: it runs where the native function
+            refuses, and says why.
+
+    Raises:
+        UnsupportedError: if the graph is none for it.
+    """
+    from ..backends.fused.generated import generated_kernel
+
+    native = Native(graph)
+    writer = _Writer(graph, native, larger.run)
+    writer.scope["native"] = generated_kernel(native.source, "native", True).serial
+    return Program(graph, name, writer, native.source)
+
+
+class _Slot:
+    """The ``.grad`` that a program leaves, and fills again at its next run."""
+
+    __slots__ = ("place", "shape", "strides", "table", "tensor")
+
+    def __init__(self, v: Value, table: NDArray, place: int) -> None:
+        self.table = table
+        self.place = place
+        self.shape = v.shape
+        self.strides = v.strides
+        if v.dtype != np.float32 or v.offset or not _fills(v):
+            raise UnsupportedError("a gradient is a part of a larger array")
+        self.renew()
+
+    def renew(self) -> None:
+        """Take new memory: somebody holds the old."""
+        order = np.argsort([-s for s in self.strides], kind="stable")
+        dense = np.empty([self.shape[d] for d in order], np.float32)
+        array = dense.transpose(np.argsort(order))
+        # Tensors own their memory as far as they can: a gradient that is a view would be copied.
+        self.tensor = wrap(dense if dense.shape == array.shape else array)
+        self.table[self.place] = array.ctypes.data
+
+    def prepare(self, leaf: Tensor) -> None:
+        """Before a run: see that nobody else looks at the gradient."""
+        t = self.tensor
+        if sys.getrefcount(t) > _TENSOR + (leaf._grad is t) or sys.getrefcount(t._data) > _ARRAY:
+            self.renew()
+
+
+def _fills(v: Value) -> bool:
+    steps = sorted(s for s, n in zip(v.strides, v.shape, strict=True) if n > 1)
+    return not steps or (steps[0] == v.dtype.itemsize and v.nbytes == _extent(v))
+
+
+def _extent(v: Value) -> int:
+    """Bytes from the first to the end of the last element."""
+    steps = [(n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)]
+    return sum(steps) + v.dtype.itemsize
+
+
+def _references() -> tuple[int, int]:
+    """What :meth:`_Slot.prepare` counts if nobody else holds the gradient."""
+    slot = _Slot.__new__(_Slot)
+    slot.tensor = wrap(np.empty(1, np.float32))
+    t = slot.tensor
+    return sys.getrefcount(t), sys.getrefcount(t._data)
+
+
+_TENSOR, _ARRAY = _references()
+
+
+class _Writer(Writer):
+    """Writes the Python around the native function."""
+
+    def __init__(self, graph: Graph, native: Native, larger: Callable[..., Any]) -> None:
+        super().__init__(graph)
+        self.scope["larger"] = larger
+        self._native = native
+        self._table = np.zeros(len(native.places), np.uint64)
+        self.scope["at"] = self._table
+        self._arena = self._allocate()
+        #: The gradients that are computed where they stay, by leaf.
+        self._slots: dict[Value, str] = {}
+        self._find_slots()
+
+    def _allocate(self) -> dict[Memory, NDArray]:
+        """One block for all results, and where each lies in it."""
+        extents: dict[Memory, int] = {}
+        for node in self.graph.nodes:
+            for v in node.makes():
+                if v.memory in self._native.places:
+                    end = v.offset + _extent(v)
+                    extents[v.memory] = max(end, extents.get(v.memory, 0))
+        total = sum(_rounded(n) for n in extents.values()) + _ALIGNMENT
+        block = np.zeros(total, np.uint8)
+        start = -block.ctypes.data % _ALIGNMENT
+        found = {}
+        for memory, extent in extents.items():
+            found[memory] = block[start : start + extent]
+            self._table[self._native.places.index(memory)] = found[memory].ctypes.data
+            start += _rounded(extent)
+        return found
+
+    def _find_slots(self) -> None:
+        cleared: set[Value] = set()
+        for node in self.graph.nodes:
+            if isinstance(node, Effect) and node.call.kind == "clear":
+                cleared.update(node.tensors)
+            if isinstance(node, Accumulate) and node.leaf in cleared:
+                (v,) = node.inputs
+                if v.memory in self._native.places and self.is_alone(v, node):
+                    place = self._native.places.index(v.memory)
+                    self._slots[node.leaf] = self.bind(
+                        f"g{node.leaf.number}", _Slot(v, self._table, place)
+                    )
+                cleared.discard(node.leaf)
+
+    def body(self) -> None:
+        for leaf, slot in self._slots.items():
+            self.line(f"{slot}.prepare({self.tensor(leaf)})")
+        self.line("if native(at):")
+        self.line("    return larger(" + ", ".join(self.arguments()) + ")")
+        for node in self.graph.nodes:
+            if isinstance(node, Apply):
+                for v in node.makes():
+                    self._show(v)
+            elif isinstance(node, Accumulate) and node.leaf in self._slots:
+                self.line(f"{self.tensor(node.leaf)}._grad = {self._slots[node.leaf]}.tensor")
+            elif not self._is_implied(node):
+                for text in self.node(node):
+                    self.line(text)
+
+    def _is_implied(self, node: Node) -> bool:
+        """Whether gradients are forgotten that are set anew behind."""
+        return (
+            isinstance(node, Effect)
+            and node.call.kind == "clear"
+            and all(t in self._slots for t in node.tensors)
+        )
+
+    def _show(self, v: Value) -> None:
+        """Bind a result's name to its place."""
+        block = self._arena.get(v.memory)
+        if block is not None:
+            self.scope[v.name] = np.ndarray(v.shape, v.dtype, block, v.offset, v.strides)
+
+    def begin(self, v: Value) -> None:
+        if v not in self._native.places:
+            super().begin(v)
+            return
+        place = self._native.places.index(v)
+        if v.kind == "argument":
+            copy = np.empty_like(np.ndarray(v.shape, v.dtype, bytes(_extent(v)), 0, v.strides))
+            if copy.strides != v.strides:
+                raise UnsupportedError("an argument has gaps between its elements")
+            self.scope[v.name] = copy
+            self.line(f"copyto({v.name}, a{v.content}._data)", v.describe())
+        else:
+            copy = v.content._data if v.kind == "captured" else v.content
+            if v.kind == "constant" and v.memory.written:
+                raise UnsupportedError("a constant is written")
+            self.scope[v.name] = copy
+            self.tensor(v) if v.kind == "captured" else None
+        self._table[place] = copy.ctypes.data
+
+    def returned(self, v: Value) -> str:
+        if v.memory in self._arena:
+            return f"wrap({v.name}.copy('K'))"
+        return super().returned(v)
+
+
+def _rounded(n: int) -> int:
+    return -(-n // _ALIGNMENT) * _ALIGNMENT
