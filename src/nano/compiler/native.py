@@ -25,10 +25,12 @@ from .graph import Apply, Graph, Memory, Node, Overwrite, Value
 
 __all__ = ["Native", "UnsupportedError"]
 
-#: Bytes of all results: they fit into the second-level cache, with the parameters.
-_LARGEST = 1 << 18
-#: Multiplications: with more, blocks of a product must be kept in registers, as oneDNN does.
-_MOST_WORK = 1 << 19
+#: Bytes of all results: they stay in the second-level cache, or near it. More of them are worth
+#: more threads.
+_LARGEST = 1 << 22
+#: Multiplications of a product: from so many on, oneDNN's is faster than a loop, for blocks of it
+#: must be kept in registers.
+_FOR_ONEDNN = 1 << 14
 _ALIGNMENT = 64
 _TYPES = {"float32": "f32", "float64": "f64", "int64": "np.int64", "bool": "np.bool_"}
 _KINDS = {"f": "real", "b": "truth", "i": "integer"}
@@ -44,9 +46,8 @@ from numpy import inf, nan
 
 from nano.backends.fused import math
 from nano.backends.fused.addresses import pointer
-
-
 '''
+_ONEDNN = "from nano.backends.fused.sgemm import NORMAL, TRANSPOSED, sgemm\n"
 
 
 class Native:
@@ -55,7 +56,8 @@ class Native:
     Attributes:
         source: its text, as it is compiled.
         places: for each address in the table that the function is given, what lies there: a
-            Value, or the Memory of results.
+            Value, the Memory of results, or ``"sgemm"`` for oneDNN's function.
+        calls_onednn: whether it calls that.
 
     The function takes the table of addresses and returns 0; or 1, before anything outside is
     written, if a label is no class.
@@ -67,9 +69,10 @@ class Native:
     def __init__(self, graph: Graph) -> None:
         self._lines: list[str] = []
         self._depth = 1
-        self.places: list[Value | Memory] = []
+        self.places: list[Value | Memory | str] = []
         self._index: dict[Any, int] = {}
-        self._work = 0
+        self._addresses: dict[Value, str] = {}
+        self.calls_onednn = False
         body = [n for n in graph.nodes if _is_inside(n)]
         self._check_size(graph)
         declared: set[Value] = set()
@@ -82,7 +85,8 @@ class Native:
                     self._declare(v)
             self._node(node)
         self._line("return 0")
-        self.source = _HEADER + "def native(at):\n" + "\n".join(self._lines) + "\n"
+        header = _HEADER + (_ONEDNN if self.calls_onednn else "")
+        self.source = header + "\n\ndef native(at):\n" + "\n".join(self._lines) + "\n"
 
     def _check_size(self, graph: Graph) -> None:
         total = 0
@@ -100,7 +104,7 @@ class Native:
     def _line(self, text: str) -> None:
         self._lines.append("    " * self._depth + text if text else "")
 
-    def _place(self, what: Value | Memory) -> int:
+    def _place(self, what: Value | Memory | str) -> int:
         if what not in self._index:
             self._index[what] = len(self.places)
             self.places.append(what)
@@ -114,6 +118,7 @@ class Native:
         address = f"at[{self._place(v.memory if inside else v)}]"
         if inside and v.offset:
             address += f" + np.uint64({v.offset})"
+        self._addresses[v] = address
         count = 1 + sum((n - 1) * s for n, s in zip(v.shape, _steps(v), strict=True))
         if not v.size:
             raise UnsupportedError("an array is empty")
@@ -248,7 +253,12 @@ class Native:
         if len(x.shape) != 2:
             raise UnsupportedError("a product of a batch has no loop")
         (n, k), m = x.shape, weight.shape[0]
-        self._count(n * k * m)
+        if n * k * m >= _FOR_ONEDNN:
+            self._by_onednn(y, x, weight, False, True)
+            if bias is not None:
+                i, j = self._loops((n, m))
+                self._line(f"{_at(y, [i, j])} += {_at(bias, [j])}")
+            return
         i, j = self._loops((n, m))
         self._line(f"s = {_TYPES[y.dtype.name]}(0)")
         self._line(f"for k in range({k}):")
@@ -263,7 +273,9 @@ class Native:
             raise UnsupportedError("a product of a batch has no loop")
         n, m = y.shape
         k = a.shape[0 if transpose_x else 1]
-        self._count(n * k * m)
+        if n * k * m >= _FOR_ONEDNN:
+            self._by_onednn(y, a, b, transpose_x, transpose_y)
+            return
 
         def left(i: str, k: str) -> str:
             return _at(a, [k, i] if transpose_x else [i, k])
@@ -286,10 +298,26 @@ class Native:
         self._line(f"    for j in range({m}):")
         self._line(f"        {_at(y, [i, 'j'])} += s * {right('k', 'j')}")
 
-    def _count(self, multiplications: int) -> None:
-        self._work += multiplications
-        if self._work > _MOST_WORK:
-            raise UnsupportedError("its products are so large that oneDNN is faster")
+    def _by_onednn(self, y: Value, a: Value, b: Value, turn_a: bool, turn_b: bool) -> None:
+        """y = a b by ``dnnl_sgemm``, on all threads; each may be transposed."""
+        if y.dtype != np.float32:
+            raise UnsupportedError(f"large products of {y.dtype} have no loop")
+        (n, m), k = y.shape, a.shape[0 if turn_a else 1]
+        sides = []
+        for v, turn in ((a, turn_a), (b, turn_b), (y, False)):
+            rows, columns = _steps(v)
+            if rows == 1 and columns >= v.shape[0] and v is not y:
+                rows, columns, turn = columns, rows, not turn
+            if columns != 1 or rows < v.shape[0 if rows == _steps(v)[1] else 1]:
+                raise UnsupportedError("a matrix lies with gaps between its elements")
+            sides.append((f"np.int64({self._addresses[v]})", "T" if turn else "N", rows))
+        (x, tx, ldx), (w, tw, ldw), (out, _, ldy) = sides
+        self.calls_onednn = True
+        letters = {"N": "NORMAL", "T": "TRANSPOSED"}
+        self._line(
+            f"sgemm(np.int64(at[{self._place('sgemm')}]), {letters[tx]}, {letters[tw]}, {n}, {m}, "
+            f"{k}, f32(1), {x}, {ldx}, {w}, {ldw}, f32(0), {out}, {ldy})"
+        )
 
     # Rows of scores ---------------------------------------------------------------------
 

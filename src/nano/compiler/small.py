@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends import is_available
 from ..tensor import Tensor, wrap
 from .graph import Accumulate, Apply, Effect, Graph, Memory, Node, Value
 from .native import Native, UnsupportedError
@@ -37,6 +38,8 @@ def small_program(graph: Graph, larger: Program, name: str) -> Program:
     from ..backends.fused.generated import generated_kernel
 
     native = Native(graph)
+    if native.calls_onednn and not is_available("onednn"):
+        raise UnsupportedError("its products are large, and oneDNN is not there")
     writer = _Writer(graph, native, larger.run)
     writer.scope["native"] = generated_kernel(native.source, "native", True).serial
     return Program(graph, name, writer, native.source)
@@ -103,6 +106,10 @@ class _Writer(Writer):
         self._native = native
         self._table = np.zeros(len(native.places), np.uint64)
         self.scope["at"] = self._table
+        if native.calls_onednn:
+            from ..backends.fused.sgemm import address
+
+            self._table[native.places.index("sgemm")] = address()
         self._arena = self._allocate()
         #: The gradients that are computed where they stay, by leaf.
         self._slots: dict[Value, str] = {}
