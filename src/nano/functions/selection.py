@@ -184,10 +184,7 @@ class Clip(Broadcasting, Function):
         need_x, need_low, need_high = ctx.needs_input_grad
         taken: list[Any] = [None, None, None]
         if need_x:
-            if low is None:
-                taken[0] = x <= high
-            else:
-                taken[0] = x >= low if high is None else (x >= low) & (x <= high)
+            taken[0] = Inside.apply(x, low, high)
         if need_low:
             below = x < low
             taken[1] = below if high is None else below & (low < high)
@@ -200,6 +197,19 @@ class Clip(Broadcasting, Function):
                 for i, mask in enumerate(taken)
             ]
         )
+
+
+class Inside(Function):
+    """Whether low <= x <= high; a bound that is None is none."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx, x, low, high):
+        if low is None:
+            return kernels.less_equal(x, high)
+        inside = kernels.greater_equal(x, low)
+        return inside if high is None else kernels.bitwise_and(inside, kernels.less_equal(x, high))
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
