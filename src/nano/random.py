@@ -13,6 +13,7 @@ import os
 import numpy as np
 
 from .errors import InputError
+from .hook import hooks, reading
 
 __all__ = ["Generator", "default_generator", "initial_seed", "manual_seed", "seed"]
 
@@ -40,6 +41,8 @@ class Generator:
         seed = int(seed)
         if not -(2**63) <= seed < _SEED_RANGE:
             raise InputError("manual_seed", f"the seed must fit in 64 bits, got {seed}.")
+        if hooks:
+            reading("manual_seed")
         self._seed = seed
         self._numpy = None
         return self
@@ -62,6 +65,8 @@ class Generator:
 
     def get_state(self) -> np.ndarray:
         """The whole state as bytes, shape (45,), uint8."""
+        if hooks:
+            reading("get_state")
         s = self.numpy.bit_generator.state
         packed = (
             s["state"]["state"].to_bytes(16, "little")

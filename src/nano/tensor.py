@@ -26,7 +26,7 @@ from .errors import (
 )
 from .formatting import format_array
 from .handles import HookHandle
-from .hook import hooks, reading
+from .hook import Call, hooks, reading, through_hooks
 from .layouts import checked_format, contiguous_format, lies_in, memory_format
 from .storage import Storage, View, storage_of
 
@@ -280,7 +280,14 @@ class Tensor:
                 )
             if value is self:
                 raise GradientError("grad", "a tensor cannot be its own gradient.")
-        self._grad = value
+        if not hooks:
+            self._grad = value
+        elif value is None:
+            call = Call("grad", "clear", lambda: setattr(self, "_grad", None))
+            through_hooks(call, (self,), {}, call.function)
+        else:
+            reading("grad", value)
+            self._grad = value
 
     @property
     def _version(self) -> int:
@@ -321,6 +328,8 @@ class Tensor:
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeMismatchError("data", f"expected a Tensor, got {type(value).__name__}.")
+        if hooks:
+            reading("data", value)
         if self._requires_grad and not value.is_floating_point():
             raise GradientError(
                 "data", f"a tensor that requires gradients cannot hold {value.dtype}."
@@ -496,6 +505,8 @@ class Tensor:
                 f"this one was made by {self.grad_fn.name()}.",
                 hint="Use t.detach().clone().",
             )
+        if hooks:
+            reading("deepcopy", self)
         t = wrap(self._data.copy(order="K"))
         t.__class__ = type(self)
         t._requires_grad = self._requires_grad

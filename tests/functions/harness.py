@@ -68,9 +68,9 @@ class Case:
     numpy: Callable[..., Any] | None = None
     tolerance: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def inputs(self, dtype: str) -> list[np.ndarray]:
-        """The inputs as arrays, the same on every call; 16-bit floats are given as float32."""
-        rng = np.random.default_rng(sum(map(ord, self.name)))
+    def inputs(self, dtype: str, seed: int = 0) -> list[np.ndarray]:
+        """The inputs as arrays, the same for a seed; 16-bit floats are given as float32."""
+        rng = np.random.default_rng(sum(map(ord, self.name)) + seed)
         if self.arrays is not None:
             drawn = list(self.arrays(rng))
         else:
@@ -224,6 +224,7 @@ def operator_tests(cases: Sequence[Case]) -> type:
                             to_array(mine), to_array(other), rtol=rtol, atol=atol
                         )
 
+    OperatorTests.cases = list(cases)  # for checks of all tables
     # A check for which the table has no case is not there, rather than skipped.
     if not any(c.numpy for c in cases):
         del OperatorTests.test_forward_equals_numpy

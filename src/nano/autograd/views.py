@@ -229,14 +229,28 @@ def _kept(entry: Any, old: Tensor) -> Any:
     if isinstance(entry, Tensor):
         if entry is not old and entry._storage is not old._storage:
             return entry
-        kept = wrap(entry._data.copy())
+        kept = wrap(_copied(entry._data))
         kept._requires_grad, kept._edge = entry._requires_grad, entry._edge
         return kept
     if isinstance(entry, np.ndarray):
-        return entry.copy() if np.may_share_memory(entry, old._data) else entry
+        return _copied(entry) if np.may_share_memory(entry, old._data) else entry
     if type(entry) is tuple and np.may_share_memory(entry[0], old._data):
-        return entry[0].copy(), entry[1]
+        return _copied(entry[0]), entry[1]
     return entry
+
+
+class Keep(Function):
+    """A copy of x, whose memory will be overwritten."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Any, x: NDArray) -> NDArray:
+        return x.copy()
+
+
+def _copied(array: NDArray) -> NDArray:
+    return Keep.apply(wrap(array))._data
 
 
 def commit(name: str, t: Tensor, result: Tensor) -> None:

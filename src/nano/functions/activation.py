@@ -197,6 +197,8 @@ class Dropout(Function):
     One m is drawn for each element or, if ``channels`` is set, for each (n, c).
     """
 
+    random = True
+
     @staticmethod
     def forward(ctx, x, *, p, generator, channels=False):
         shape = (*x.shape[:2], *([1] * (x.ndim - 2))) if channels else x.shape

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import ShapeError
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 from .operands import check_tensor, require_floating
-from .pooling import MaxPool2d, positions
+from .pooling import MaxPool2d, Positions
 from .rearrange import TakeAlong
 from .windows import as_images, as_sizes, check_all, like_input
 
@@ -158,8 +158,16 @@ def _max(owner: str, input: Any, output_size: Any, return_indices: bool, dims: i
     y = like_input(y, input, dims)
     if not return_indices:
         return y
-    at_row, at_column = positions(offsets, window, window, (0, 0), (1, 1))
-    indices = wrap(rows[at_row] * width + columns[at_column])
+    indices = Positions.apply(
+        offsets,
+        kernel_size=window,
+        stride=window,
+        padding=(0, 0),
+        dilation=(1, 1),
+        width=width,
+        rows=rows,
+        columns=columns,
+    )
     return y, like_input(indices, input, dims)
 
 

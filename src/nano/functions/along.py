@@ -82,7 +82,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     tensor([[2],
             [3]])
     """
-    d = _check_index("gather", input, dim, index, negative=False)
+    d, index = _check_index("gather", input, dim, index, negative=False)
     if not input._data.ndim or not index._data.ndim:
         wide = input.reshape(-1)
         flat = Gather.apply(wide, index.reshape(-1), dim=0)
@@ -92,8 +92,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def _check_index(
     owner: str, input: Tensor, dim: int, index: Tensor, *, negative: bool, whole: bool = False
-) -> int:
-    """The dimension counted from the front, after a look at everything that can be wrong.
+) -> tuple[int, Tensor]:
+    """The dimension counted from the front, and the index, of which nothing can be wrong now.
 
     Args:
         negative: whether positions may count from the end.
@@ -114,14 +114,29 @@ def _check_index(
                 owner, "index is longer than input in a dimension other than dim.", facts=facts
             )
     size = x.shape[d] if x.ndim else 1
-    if i.size:
-        low, high = int(i.min()), int(i.max())
-        if low < (-size if negative else 0) or high >= size:
-            wrong = high if high >= size else low
-            raise OutOfRangeError(
-                owner, f"index {wrong} is out of range for dim {d} of size {size}.", facts=facts
-            )
-    return d
+    return d, Within.apply(
+        index, owner=owner, lowest=-size if negative else 0, size=size, dim=d, facts=facts
+    )
+
+
+class Within(Function):
+    """The positions x themselves, if all of them lie in a dimension of that size."""
+
+    differentiable = False
+    is_view = True
+
+    @staticmethod
+    def forward(ctx, x, *, owner, lowest, size, dim, facts):
+        if x.size:
+            low, high = int(x.min()), int(x.max())
+            if low < lowest or high >= size:
+                wrong = high if high >= size else low
+                raise OutOfRangeError(
+                    owner,
+                    f"index {wrong} is out of range for dim {dim} of size {size}.",
+                    facts=facts,
+                )
+        return x.view()
 
 
 class PutAlongDim(Function):
@@ -212,7 +227,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 def _scatter(
     owner: str, function: type[Function], input: Tensor, dim: int, index: Tensor, src: Any
 ) -> Tensor:
-    d = _check_index(owner, input, dim, index, negative=False)
+    d, index = _check_index(owner, input, dim, index, negative=False)
     if src is None:
         raise TypeMismatchError(owner, "src or value must be given.")
     if not isinstance(src, Tensor):
@@ -261,7 +276,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     for_x = [x.shape[k] if k == d else n for k, n in enumerate(common)]
     for_i = [i.shape[k] if k == d else n for k, n in enumerate(common)]
     wide, spread = input.expand(for_x), indices.expand(for_i)
-    _check_index("take_along_dim", wide, dim, spread, negative=True)
+    _, spread = _check_index("take_along_dim", wide, dim, spread, negative=True)
     return Gather.apply(wide, spread, dim=d)
 
 
@@ -327,7 +342,7 @@ class IndexCopy(Function):
 
 
 def _vector(owner: str, input: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
-    d = _check_index(owner, input, dim, index, negative=False, whole=True)
+    d, index = _check_index(owner, input, dim, index, negative=False, whole=True)
     if index._data.ndim > 1:
         raise IndexingError(owner, f"index must be a vector, got shape {index.shape}.")
     return d, index if index._data.ndim else index.reshape(1)

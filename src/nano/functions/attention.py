@@ -85,7 +85,7 @@ def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scal
         scores = scores.masked_fill(~mask, -np.inf)
     else:
         scores = scores + mask.to(scores.dtype)
-    blind = wrap(np.all(np.isneginf(widened(scores)._data), axis=-1, keepdims=True))
+    blind = (scores == -np.inf).all(-1, keepdim=True)
     return softmax(scores.masked_fill(blind, 0.0), -1).masked_fill(blind, 0.0)
 
 

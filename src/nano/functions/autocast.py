@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from ..autograd.grad_mode import mode
 from ..dtypes import bfloat16, dtype, float16, float32, to_dtype
 from ..errors import ArgumentError, InputError
+from ..hook import Hook, hooks
 from ..storage import storage_of
 from ..tensor import Tensor
 
@@ -29,7 +30,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _State(threading.local):
     """Of a thread: the dtype of products (None: as they come), and the casts of weights.
 
-    ``casts`` holds, by the id of a leaf, the leaf, its version and the leaf in 16 bits.
+    ``casts`` holds, by the id of a leaf, the leaf, its version, the leaf in 16 bits, and the
+    hooks that saw the cast.
     """
 
     dtype: dtype | None = None
@@ -37,7 +39,7 @@ class _State(threading.local):
     depth = 0
 
     def __init__(self) -> None:
-        self.casts: dict[int, tuple[Tensor, int, Tensor]] = {}
+        self.casts: dict[int, tuple[Tensor, int, Tensor, list[Hook]]] = {}
 
 
 state = _State()
@@ -166,6 +168,13 @@ def _cast(x: Tensor, wanted: dtype) -> Tensor:
         return x.to(wanted)
     version = storage_of(x).version
     kept = state.casts.get(id(x))
-    if kept is None or kept[0] is not x or kept[1] != version or kept[2].dtype != wanted:
-        kept = state.casts[id(x)] = (x, version, x.to(wanted))
+    # Whoever looks on must have seen the cast: a traced program would else miss it.
+    if (
+        kept is None
+        or kept[0] is not x
+        or kept[1] != version
+        or kept[2].dtype != wanted
+        or kept[3] != hooks
+    ):
+        kept = state.casts[id(x)] = (x, version, x.to(wanted), hooks[:])
     return kept[2]

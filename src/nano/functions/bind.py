@@ -255,7 +255,8 @@ def _fill_(self: Tensor, value: Any) -> Tensor:
             raise ShapeError("fill_", f"value must be a number or 0-d, got shape {value.shape}.")
         if value.requires_grad:
             return write_in_place("fill_", self, conversion.CopyFrom, self, value)
-    elif not is_number(value):
+        return write_in_place("fill_", self, conversion.Fill, self, value=value._data)
+    if not is_number(value):
         raise TypeMismatchError("fill_", f"value must be a number, got {type(value).__name__}.")
     number = fitting("fill_", float_or_int(value), self.dtype)
     return write_in_place("fill_", self, conversion.Fill, self, value=number)

@@ -11,14 +11,24 @@ from numpy.typing import NDArray
 from ..autograd.views import write_in_place
 from ..dtypes import int64
 from ..errors import DtypeError, ShapeError, TypeMismatchError
-from ..layouts import preserve_format
+from ..layouts import checked_format, preserve_format
 from ..random import Generator
-from ..tensor import Tensor, wrap
-from .creation import array_like, checked_dtype, checked_shape, finish, like
-from .drawing import Draw, numpy_generator
+from ..tensor import Tensor
+from .creation import checked_dtype, checked_shape, like
+from .drawing import Draw, Drawn, finished, laid_out, numpy_generator
 from .operands import check_tensor, is_number, require_floating
 
 __all__ = ["bernoulli", "multinomial", "randint", "randint_like", "randperm"]
+
+
+class DrawnIntegers(Drawn):
+    """Whole numbers drawn uniformly from low to high - 1."""
+
+    @staticmethod
+    def forward(ctx, *beside, low, high, shape, dtype, generator, order=None):
+        drawn = numpy_generator("randint", generator).integers(low, high, shape)
+        drawn = np.asarray(drawn).astype(dtype.numpy, copy=False)
+        return laid_out("randint_like", drawn, beside, order)
 
 
 def randint(
@@ -47,7 +57,17 @@ def randint(
     >>> nano.randint(3, 4, (2,))
     tensor([3, 3])
     """
-    given = list(bounds_and_size)
+    low, high, size = _bounds_and_size(bounds_and_size, low, high, size)
+    d = checked_dtype(int64 if dtype is None else dtype, device)
+    _check_held(low, high, d)
+    shape = checked_shape("randint", (size,))
+    drawn = DrawnIntegers.apply(low=low, high=high, shape=shape, dtype=d, generator=generator)
+    return finished(drawn, requires_grad)
+
+
+def _bounds_and_size(given: Any, low: Any, high: Any, size: Any) -> tuple[int, int, Any]:
+    """The arguments of :func:`randint`, by position and by name, as (low, high, size)."""
+    given = list(given)
     if size is None and given:
         size = given.pop()
     if high is None and given:
@@ -62,23 +82,45 @@ def randint(
         raise TypeMismatchError("randint", "low and high must be integers.") from None
     if low >= high:
         raise ShapeError("randint", f"low must be below high, got {low} and {high}.")
-    d = checked_dtype(int64 if dtype is None else dtype, device)
+    return low, high, size
+
+
+def _check_held(low: int, high: int, d: Any) -> None:
     if d.numpy.kind in "iu":
         range_ = np.iinfo(d.numpy)
         if low < range_.min or high - 1 > range_.max:
             raise DtypeError("randint", f"{d} does not hold the numbers {low} to {high - 1}.")
-    shape = checked_shape("randint", (size,))
-    drawn = numpy_generator("randint", generator).integers(low, high, shape)
-    return finish(drawn.astype(d.numpy, copy=False), requires_grad)
 
 
-def randint_like(input: Tensor, *bounds: Any, dtype: Any = None, **options: Any) -> Tensor:
+def randint_like(
+    input: Tensor,
+    *bounds: Any,
+    low: int | None = None,
+    high: int | None = None,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = preserve_format,
+) -> Tensor:
     """:func:`randint` in the shape and, unless given, the dtype and memory format of ``input``."""
-    shape, d = like("randint_like", input, dtype, options.pop("device", None))
-    array = array_like("randint_like", input, d, options.pop("memory_format", preserve_format))
-    requires_grad = options.pop("requires_grad", False)
-    array[...] = randint(*bounds, shape, dtype=d, **options)._data
-    return finish(array, requires_grad)
+    shape, d = like("randint_like", input, dtype, device)
+    order = checked_format("randint_like", memory_format, preserve_format)
+    low, high, _ = _bounds_and_size(bounds, low, high, shape)
+    _check_held(low, high, d)
+    drawn = DrawnIntegers.apply(
+        input, low=low, high=high, shape=shape, dtype=d, generator=generator, order=order
+    )
+    return finished(drawn, requires_grad)
+
+
+class Permutation(Drawn):
+    """The numbers 0 to n - 1 in random order."""
+
+    @staticmethod
+    def forward(ctx, *, n, dtype, generator):
+        order = numpy_generator("randperm", generator).permutation(n)
+        return order.astype(dtype.numpy, copy=False)
 
 
 def randperm(
@@ -96,8 +138,15 @@ def randperm(
     """
     (n,) = checked_shape("randperm", (n,))
     d = checked_dtype(dtype, device)
-    order = numpy_generator("randperm", generator).permutation(n)
-    return finish(order.astype(d.numpy, copy=False), requires_grad)
+    return finished(Permutation.apply(n=n, dtype=d, generator=generator), requires_grad)
+
+
+class Bernoulli(Drawn):
+    """1 with probability p, element by element, else 0; p is x where it is None."""
+
+    @staticmethod
+    def forward(ctx, x, p, *, generator):
+        return _draw_bernoulli("bernoulli", x, x if p is None else p, generator)
 
 
 def bernoulli(
@@ -117,8 +166,7 @@ def bernoulli(
     """
     if p is None:
         require_floating("bernoulli", input)
-    x = check_tensor("bernoulli", input)._data
-    return wrap(_draw_bernoulli("bernoulli", x, x if p is None else p, generator))
+    return Bernoulli.apply(check_tensor("bernoulli", input), p, generator=generator)
 
 
 def _draw_bernoulli(owner: str, x: NDArray, p: Any, generator: Any) -> NDArray:
@@ -130,6 +178,37 @@ def _draw_bernoulli(owner: str, x: NDArray, p: Any, generator: Any) -> NDArray:
         x.shape, dtype=np.float64 if wide else np.float32
     )
     return np.asarray(unit < p).astype(x.dtype)
+
+
+class Multinomial(Drawn):
+    """Indices drawn with the given weights."""
+
+    @staticmethod
+    def forward(ctx, weights, *, num_samples, replacement, generator):
+        weights = weights.astype(np.float64)
+        total = weights.sum(-1, keepdims=True)
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and (total > 0).all()):
+            raise ShapeError(
+                "multinomial",
+                "weights must be finite and not negative, and some above 0 in each row.",
+            )
+        source = numpy_generator("multinomial", generator)
+        if replacement:
+            edges = np.cumsum(weights / total, axis=-1)
+            edges[..., -1:] = np.maximum(edges[..., -1:], 1.0)
+            unit = source.random((*weights.shape[:-1], num_samples))
+            # An index is where the draw falls between the cumulated weights.
+            return (unit[..., None] >= edges[..., None, :]).sum(-1)
+        if num_samples > (weights > 0).sum(-1).min():
+            raise ShapeError(
+                "multinomial",
+                f"cannot draw {num_samples} different indices: too few weights are above 0.",
+            )
+        # The order of exponential waiting times is a draw without replacement.
+        waiting = source.standard_exponential(weights.shape)
+        waiting = np.where(weights > 0, waiting / np.where(weights > 0, weights, 1.0), np.inf)
+        order = np.argsort(waiting, axis=-1, kind="stable")[..., :num_samples]
+        return np.ascontiguousarray(order)
 
 
 def multinomial(
@@ -157,33 +236,13 @@ def multinomial(
     >>> nano.multinomial(nano.tensor([0.0, 3.0, 0.0]), 2, replacement=True)
     tensor([1, 1])
     """
-    weights = require_floating("multinomial", input)._data.astype(np.float64)
-    if weights.ndim not in (1, 2):
+    if require_floating("multinomial", input)._data.ndim not in (1, 2):
         raise ShapeError("multinomial", f"weights must have 1 or 2 dims, got {input.shape}.")
     if num_samples <= 0:
         raise ShapeError("multinomial", f"num_samples must be positive, got {num_samples}.")
-    total = weights.sum(-1, keepdims=True)
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and (total > 0).all()):
-        raise ShapeError(
-            "multinomial", "weights must be finite and not negative, and some above 0 in each row."
-        )
-    source = numpy_generator("multinomial", generator)
-    if replacement:
-        edges = np.cumsum(weights / total, axis=-1)
-        edges[..., -1:] = np.maximum(edges[..., -1:], 1.0)
-        unit = source.random((*weights.shape[:-1], num_samples))
-        # An index is where the draw falls between the cumulated weights.
-        return wrap((unit[..., None] >= edges[..., None, :]).sum(-1))
-    if num_samples > (weights > 0).sum(-1).min():
-        raise ShapeError(
-            "multinomial",
-            f"cannot draw {num_samples} different indices: too few weights are above 0.",
-        )
-    # The order of exponential waiting times is a draw without replacement.
-    waiting = source.standard_exponential(weights.shape)
-    waiting = np.where(weights > 0, waiting / np.where(weights > 0, weights, 1.0), np.inf)
-    order = np.argsort(waiting, axis=-1, kind="stable")[..., :num_samples]
-    return wrap(np.ascontiguousarray(order))
+    return Multinomial.apply(
+        input, num_samples=num_samples, replacement=replacement, generator=generator
+    )
 
 
 # In place -------------------------------------------------------------------------------
@@ -193,13 +252,16 @@ class DrawBernoulli(Draw):
     """1 with probability p, else 0."""
 
     @staticmethod
-    def forward(ctx, x, *, p, generator):
+    def forward(ctx, x, p, *, generator):
         return _draw_bernoulli("bernoulli_", x, p, generator)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * 0.0, None
 
 
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     """Fill with 1 with probability ``p`` (a number or a Tensor of this shape), else 0."""
-    p = p._data if isinstance(p, Tensor) else p
-    if not is_number(p) and not isinstance(p, np.ndarray):
+    if not is_number(p) and not isinstance(p, (Tensor, np.ndarray)):
         raise TypeMismatchError("bernoulli_", f"p must be a number, got {type(p).__name__}.")
-    return write_in_place("bernoulli_", self, DrawBernoulli, self, p=p, generator=generator)
+    return write_in_place("bernoulli_", self, DrawBernoulli, self, p, generator=generator)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, GradientError, InputError, ShapeError
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
+from .along import IndexSelect
 from .autocast import raised
 from .autocast import state as autocast_state
 from .operands import check_tensor, require_floating
@@ -223,18 +222,21 @@ def _even_cross_entropy(
     """-sum_c w[c] log_p[c] of the labels that count; reduced as :func:`nll_loss` reduces."""
     weighted = log_p if weight is None else log_p * _by_class(weight, log_p.ndim)
     losses: Any = -weighted.sum(dim)
-    labels = target._data.reshape(losses.shape)
-    ignored = labels == ignore_index
-    if ignored.any():
-        losses = losses.masked_fill(wrap(ignored), 0.0)
+    labels: Any = target.long().reshape(losses.shape)  # type: ignore[attr-defined]
+    ignored: Any = labels == ignore_index
+    losses = losses.masked_fill(ignored, 0.0)
     if reduction == "none":
         return losses
     total = losses.sum()
     if reduction == "sum":
         return total
-    counted = labels[~ignored]
-    share = counted.size if weight is None else weight._data[counted].sum(dtype=np.float64)
-    return total / float(share)
+    shares = ~ignored
+    if weight is not None:
+        # An ignored label need not be a class.
+        known = labels.masked_fill(ignored, 0).reshape(-1)
+        shares = IndexSelect.apply(weight, known, dim=0).reshape(losses.shape)
+        shares = shares.masked_fill(ignored, 0.0).double()
+    return total / shares.sum().to(total.dtype)
 
 
 def _check_probabilities(target: Tensor, ignore_index: int) -> None:

@@ -10,6 +10,7 @@ from ..autograd.function import Function
 from ..backends import kernels
 from ..dtypes import bool_
 from ..errors import DtypeError, ShapeError
+from ..hook import hooks, reading
 from ..tensor import Tensor
 from .operands import apply_binary, check_tensor, result_type
 
@@ -237,7 +238,10 @@ def allclose(
     >>> nano.allclose(nano.tensor([1.0, 2.0]), nano.tensor([1.0, 2.000001]))
     True
     """
-    return bool(isclose(input, other, rtol, atol, equal_nan)._data.all())
+    close = isclose(input, other, rtol, atol, equal_nan)
+    if hooks:
+        reading("allclose", close)
+    return bool(close._data.all())
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
@@ -247,7 +251,12 @@ def equal(input: Tensor, other: Tensor) -> bool:
     True
     """
     a, b = check_tensor("equal", input)._data, check_tensor("equal", other, "other")._data
-    return a.shape == b.shape and bool(eq(input, other)._data.all())
+    if a.shape != b.shape:
+        return False
+    same = eq(input, other)
+    if hooks:
+        reading("equal", same)
+    return bool(same._data.all())
 
 
 # Logic ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ..backends import kernels
 from ..devices import device
 from ..dtypes import dtype, from_numpy_dtype, get_default_dtype, to_dtype
 from ..errors import ArgumentError, DtypeError, InputError, ShapeError, TypeMismatchError
+from ..hook import hooks, reading
 from ..layouts import checked_format, contiguous_format, copy_in, lies_in, preserve_format
 from ..layouts import memory_format as memory_format_class
 from ..tensor import Tensor, wrap
@@ -58,10 +59,21 @@ def tensor(
     tensor([[1, 2],
             [3, 4]])
     """
-    t = wrap(np.array(_as_array("tensor", data, dtype, device), order="C", copy=True))
+    if isinstance(data, Tensor):
+        t = _copied(data, dtype, device)
+    else:
+        t = wrap(np.array(_as_array("tensor", data, dtype, device), order="C", copy=True))
     if requires_grad:
         t.requires_grad = True
     return t
+
+
+def _copied(data: Tensor, dtype: Any, where: Any) -> Tensor:
+    """A copy of a tensor in row-major order, without its history."""
+    if where is not None:
+        device(where)
+    copy = Clone.apply(data.detach(), memory_format=contiguous_format)
+    return copy if dtype is None else to(copy, dtype)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -103,9 +115,7 @@ def _as_array(owner: str, data: Any, d: Any, where: Any) -> NDArray:
     if where is not None:
         device(where)
     wanted = None if d is None else to_dtype(d)
-    if isinstance(data, Tensor):
-        array = data._data
-    elif isinstance(data, (np.ndarray, np.generic)):
+    if isinstance(data, (np.ndarray, np.generic)):
         array = _native(np.asarray(data))
     else:
         array = _from_python(owner, data)
@@ -174,7 +184,9 @@ def _first_is(data: Any, kind: type) -> bool:
 
 def _without_tensors(data: Any) -> Any:
     if isinstance(data, Tensor):
-        return data.detach()._data
+        if hooks:
+            reading("tensor", data)
+        return data._data
     return [_without_tensors(x) for x in data] if isinstance(data, (list, tuple)) else data
 
 
@@ -378,6 +390,8 @@ class Fill(Function):
 
     @staticmethod
     def forward(ctx, x, *, value):
+        if isinstance(value, np.ndarray):
+            fitting("fill_", value.item(), from_numpy_dtype(x.dtype))
         return np.full_like(x, np.asarray(value).astype(x.dtype))
 
     @staticmethod

@@ -8,13 +8,15 @@ other maps, so three Functions are closed under derivation.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
+
+from numpy.typing import NDArray
 
 from ..autograd.function import Function
 from ..autograd.grad_mode import mode
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, ShapeError, TypeMismatchError
-from ..hook import hooks
 from ..storage import content_token
 from ..tensor import Tensor
 from .autocast import lowered
@@ -41,6 +43,7 @@ class Conv2d(Function):
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         ctx.sizes = x.shape[2:], weight.shape[2:]
         ctx.geometry = stride, padding, dilation, groups
+        token = _still_true(token, weight)
         return kernels.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
 
     @staticmethod
@@ -115,6 +118,25 @@ class Conv2dWeight(Function):
         if need_x:
             grad_x = _transposed_map(g, v, ctx.input_size, ctx.geometry)
         return grad_g, grad_x
+
+
+def _token(weight: Tensor) -> Any:
+    """What says that the content of ``weight`` has not changed, and of which array it says so."""
+    token = content_token(weight)
+    return None if token is None else (weakref.ref(weight._data), token)
+
+
+def _still_true(token: Any, weight: NDArray) -> Any:
+    """The token for kernels; None if it is of another array, or of what was there before.
+
+    So it is where the operator is run again, as a compiled program does.
+    """
+    if token is None:
+        return None
+    array, (storage, content) = token
+    if array() is not weight or (storage.version, storage.exposed) != content:
+        return None
+    return storage, content
 
 
 # The three maps, applied in each other's derivatives; geometry is (stride, padding, dilation,
@@ -377,8 +399,7 @@ def _convolve(
         padding=padding,
         dilation=dilation,
         groups=groups,
-        # A token is of this moment: what is traced must not carry it along.
-        token=None if learns or hooks else content_token(weight),
+        token=None if learns else _token(weight),
     )
     return like_input(y, input, dims)
 

@@ -16,10 +16,11 @@ from ..autograd.views import write_in_place
 from ..dtypes import bfloat16, float16, float64, from_numpy_dtype
 from ..dtypes import dtype as dtype_class
 from ..errors import DtypeError, InputError, ShapeError, TypeMismatchError
-from ..layouts import memory_format, preserve_format
+from ..hook import hooks, reading
+from ..layouts import checked_format, empty_beside, memory_format, preserve_format
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
-from .creation import array_like, checked_dtype, checked_shape, finish, like
+from .creation import checked_dtype, checked_shape, like
 from .operands import as_one, check_tensor, require_floating
 
 __all__ = [
@@ -82,6 +83,59 @@ def _scaled(unit: NDArray, scale: float, shift: float) -> NDArray:
     return unit
 
 
+class Drawn(Function):
+    """A tensor of fresh random numbers. An input, if there is one, only lends its layout."""
+
+    random = True
+    differentiable = False
+
+
+class DrawnUniform(Drawn):
+    """Numbers drawn uniformly from [low, high)."""
+
+    @staticmethod
+    def forward(ctx, *beside, owner, shape, dtype, generator, low=0.0, high=1.0, order=None):
+        unit = _draw_uniform(owner, shape, dtype, generator)
+        if (low, high) != (0.0, 1.0):
+            unit = _below(_scaled(unit, high - low, low), low, high)
+        return laid_out(owner, unit, beside, order)
+
+
+class DrawnNormal(Drawn):
+    """Numbers from the normal distribution of that mean and standard deviation."""
+
+    @staticmethod
+    def forward(ctx, *beside, owner, shape, dtype, generator, mean=0.0, std=1.0, order=None):
+        unit = _draw_normal(owner, shape, dtype, generator)
+        return laid_out(owner, _scaled(unit, std, mean), beside, order)
+
+
+class DrawnNormals(Drawn):
+    """Numbers from normal distributions: one for each element of mean and std."""
+
+    @staticmethod
+    def forward(ctx, mean, std, *, shape, dtype, generator):
+        _check_std("normal", std)
+        unit = _draw_normal("normal", shape, dtype, generator)
+        return (unit * std + mean).astype(unit.dtype, copy=False)
+
+
+def laid_out(owner: str, drawn: NDArray, beside: tuple[NDArray, ...], order: Any) -> NDArray:
+    """What was drawn, in the memory format ``order`` of the array that it shall lie like."""
+    if not beside:
+        return drawn
+    array = empty_beside(owner, order, beside[0], drawn.dtype)
+    array[...] = drawn
+    return array
+
+
+def finished(t: Tensor, requires_grad: bool) -> Tensor:
+    """A fresh tensor, on which operations are recorded if they shall be."""
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
 def _check_range(owner: str, low: float, high: float) -> None:
     if not low <= high:
         raise ShapeError(owner, f"low must not be above high, got {low} and {high}.")
@@ -117,7 +171,8 @@ def rand(
     """
     d = checked_dtype(dtype, device)
     shape = checked_shape("rand", as_one("rand", "size", sizes, size))
-    return finish(_draw_uniform("rand", shape, d, generator), requires_grad)
+    drawn = DrawnUniform.apply(owner="rand", shape=shape, dtype=d, generator=generator)
+    return finished(drawn, requires_grad)
 
 
 def randn(
@@ -135,7 +190,8 @@ def randn(
     """
     d = checked_dtype(dtype, device)
     shape = checked_shape("randn", as_one("randn", "size", sizes, size))
-    return finish(_draw_normal("randn", shape, d, generator), requires_grad)
+    drawn = DrawnNormal.apply(owner="randn", shape=shape, dtype=d, generator=generator)
+    return finished(drawn, requires_grad)
 
 
 def rand_like(
@@ -149,9 +205,11 @@ def rand_like(
 ) -> Tensor:
     """:func:`rand` in the shape and, unless given, the dtype and memory format of ``input``."""
     shape, d = like("rand_like", input, dtype, device)
-    array = array_like("rand_like", input, d, memory_format)
-    array[...] = _draw_uniform("rand_like", shape, d, generator)
-    return finish(array, requires_grad)
+    order = checked_format("rand_like", memory_format, preserve_format)
+    drawn = DrawnUniform.apply(
+        input, owner="rand_like", shape=shape, dtype=d, generator=generator, order=order
+    )
+    return finished(drawn, requires_grad)
 
 
 def randn_like(
@@ -165,9 +223,11 @@ def randn_like(
 ) -> Tensor:
     """:func:`randn` in the shape and, unless given, the dtype and memory format of ``input``."""
     shape, d = like("randn_like", input, dtype, device)
-    array = array_like("randn_like", input, d, memory_format)
-    array[...] = _draw_normal("randn_like", shape, d, generator)
-    return finish(array, requires_grad)
+    order = checked_format("randn_like", memory_format, preserve_format)
+    drawn = DrawnNormal.apply(
+        input, owner="randn_like", shape=shape, dtype=d, generator=generator, order=order
+    )
+    return finished(drawn, requires_grad)
 
 
 def uniform(
@@ -187,8 +247,11 @@ def uniform(
     """
     _check_range("uniform", low, high)
     d = checked_dtype(dtype, device)
-    unit = _draw_uniform("uniform", checked_shape("uniform", size), d, generator)
-    return finish(_below(_scaled(unit, high - low, low), low, high), requires_grad)
+    shape = checked_shape("uniform", size)
+    drawn = DrawnUniform.apply(
+        owner="uniform", shape=shape, dtype=d, generator=generator, low=low, high=high
+    )
+    return finished(drawn, requires_grad)
 
 
 def _below(drawn: NDArray, low: float, high: float) -> NDArray:
@@ -215,8 +278,11 @@ def gaussian(
     """
     _check_std("gaussian", std)
     d = checked_dtype(dtype, device)
-    unit = _draw_normal("gaussian", checked_shape("gaussian", size), d, generator)
-    return finish(_scaled(unit, std, mean), requires_grad)
+    shape = checked_shape("gaussian", size)
+    drawn = DrawnNormal.apply(
+        owner="gaussian", shape=shape, dtype=d, generator=generator, mean=mean, std=std
+    )
+    return finished(drawn, requires_grad)
 
 
 def normal(
@@ -260,16 +326,15 @@ def normal(
         )
     if size is not None:
         raise TypeMismatchError("normal", "no size can be given: mean or std has a shape.")
-    mean, std = (x._data if isinstance(x, Tensor) else x for x in (mean, std))
-    _check_std("normal", std)
+    shapes = [x.shape if isinstance(x, Tensor) else () for x in (mean, std)]
     try:
-        shape = np.broadcast_shapes(np.shape(mean), np.shape(std))
+        shape = np.broadcast_shapes(*shapes)
     except ValueError:
         raise ShapeError(
-            "normal", f"mean {np.shape(mean)} and std {np.shape(std)} cannot be broadcast."
+            "normal", f"mean {shapes[0]} and std {shapes[1]} cannot be broadcast."
         ) from None
-    unit = _draw_normal("normal", shape, tensors[0].dtype, generator)
-    return finish((unit * std + mean).astype(unit.dtype, copy=False), requires_grad)
+    drawn = DrawnNormals.apply(mean, std, shape=shape, dtype=tensors[0].dtype, generator=generator)
+    return finished(drawn, requires_grad)
 
 
 def kaiming_uniform(
@@ -322,6 +387,8 @@ def kaiming_uniform(
 
 class Draw(Function):
     """Fresh random numbers in the shape of x; d/dx = 0."""
+
+    random = True
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -392,6 +459,8 @@ def set_rng_state(new_state: Tensor) -> None:
         RuntimeError: if it is not of the right size.
     """
     state = check_tensor("set_rng_state", new_state, "new_state")._data
+    if hooks:
+        reading("set_rng_state", new_state)
     if state.dtype != np.uint8:
         raise TypeMismatchError("set_rng_state", f"expected a uint8 Tensor, got {new_state.dtype}.")
     expected = default_generator.get_state().shape

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..autograd.function import Function
-from ..autograd.views import bump_version, check_writeable
+from ..autograd.views import check_writeable, overwrite
 from ..backends import kernels
 from ..errors import ArgumentError, AssertedError, DtypeError, IndexingError, ShapeError
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 from .operands import check_tensor
 
 __all__ = ["embedding"]
@@ -22,6 +22,7 @@ class Embedding(Function):
 
     @staticmethod
     def forward(ctx, weight, index, *, padding_idx, by_frequency):
+        _check_rows(index, weight.shape)
         ctx.save_for_backward(index)
         ctx.rows, ctx.padding_idx, ctx.by_frequency = len(weight), padding_idx, by_frequency
         return kernels.embedding(weight, index)
@@ -30,7 +31,7 @@ class Embedding(Function):
     def backward(ctx, grad_output):
         (index,) = ctx.saved_tensors
         if ctx.by_frequency:
-            grad_output = grad_output * _shares(index._data, grad_output._data.dtype)
+            grad_output = grad_output * Frequency.apply(index, dtype=grad_output._data.dtype)
         return (
             EmbeddingBackward.apply(grad_output, index, rows=ctx.rows, padding_idx=ctx.padding_idx),
             None,
@@ -42,6 +43,7 @@ class EmbeddingBackward(Function):
 
     @staticmethod
     def forward(ctx, grad_output, index, *, rows, padding_idx):
+        _check_rows(index, (rows, grad_output.shape[-1]))
         ctx.save_for_backward(index)
         ctx.padding_idx = padding_idx
         return kernels.embedding_backward(grad_output, index, rows, padding_idx)
@@ -55,10 +57,47 @@ class EmbeddingBackward(Function):
         return grad, None
 
 
-def _shares(index: NDArray, dtype: np.dtype) -> Tensor:
+class Frequency(Function):
     """1 / (how often it occurs) for each index, with a dimension appended."""
-    _, place, counts = np.unique(index, return_inverse=True, return_counts=True)
-    return wrap((1 / counts)[place.reshape(index.shape)][..., None].astype(dtype))
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx, index, *, dtype):
+        _, place, counts = np.unique(index, return_inverse=True, return_counts=True)
+        return (1 / counts)[place.reshape(index.shape)][..., None].astype(dtype)
+
+
+class LimitNorms(Function):
+    """The table with those rows at ``index`` whose p-norm is above ``max_norm`` scaled to it."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx, weight, index, *, max_norm, p):
+        _check_rows(index, weight.shape)
+        out = weight.copy()
+        used = np.unique(index)
+        rows = weight[used].astype(np.float64)
+        size = np.abs(rows).max(-1) if p == inf else (np.abs(rows) ** p).sum(-1) ** (1 / p)
+        large = size > max_norm
+        # As in PyTorch: the small number guards against a division by zero.
+        scaled = rows[large] * (max_norm / (size[large] + 1e-7))[:, None]
+        out[used[large]] = scaled.astype(out.dtype)
+        return out
+
+
+def _check_rows(index: NDArray, shape: tuple[int, ...]) -> None:
+    """
+    Raises:
+        IndexError: if an index is not one of a row of a table of that shape.
+    """
+    if index.size and not (index.min() >= 0 and index.max() < shape[0]):
+        wrong = index[(index < 0) | (index >= shape[0])].flat[0]
+        raise IndexingError(
+            "embedding",
+            f"index out of range: {wrong} is no row of a weight of shape {shape}.",
+        )
 
 
 def embedding(
@@ -110,14 +149,10 @@ def embedding(
             "embedding", "nano has no sparse gradients.", hint="Leave out sparse=True."
         )
     padding = normal_padding("embedding", padding_idx, len(rows))
-    if index.size and not (index.min() >= 0 and index.max() < len(rows)):
-        wrong = index[(index < 0) | (index >= len(rows))].flat[0]
-        raise IndexingError(
-            "embedding",
-            f"index out of range: {wrong} is no row of a weight of shape {weight.shape}.",
-        )
     if max_norm is not None:
-        _limit_norms(weight, index, float(max_norm), float(norm_type))
+        check_writeable("embedding", rows)
+        limited = LimitNorms.apply(weight, input, max_norm=float(max_norm), p=float(norm_type))
+        overwrite("embedding", weight, limited)
     return Embedding.apply(
         weight,
         input,
@@ -140,17 +175,3 @@ def normal_padding(owner: str, padding_idx: int | None, rows: int) -> int | None
             f"padding_idx must be within the number of embeddings, {rows}, got {padding_idx}.",
         )
     return padding_idx % rows
-
-
-def _limit_norms(weight: Tensor, index: NDArray, max_norm: float, p: float) -> None:
-    """Scale the rows at ``index`` whose p-norm is above ``max_norm`` down to it, in place."""
-    used = np.unique(index)
-    check_writeable("embedding", weight._data)
-    rows = weight._data[used].astype(np.float64)
-    size = np.abs(rows).max(-1) if p == inf else (np.abs(rows) ** p).sum(-1) ** (1 / p)
-    large = size > max_norm
-    if large.any():
-        # As in PyTorch: the small number guards against a division by zero.
-        scaled = rows[large] * (max_norm / (size[large] + 1e-7))[:, None]
-        weight._data[used[large]] = scaled.astype(weight._data.dtype)
-        bump_version(weight, "embedding")

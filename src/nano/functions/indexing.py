@@ -18,6 +18,7 @@ from ..autograd.grad_mode import mode
 from ..autograd.views import bump_version, check_writeable, write_in_place
 from ..backends import kernels
 from ..errors import DtypeError, IndexingError, InputError, ShapeError, TypeMismatchError
+from ..hook import hooks, reading
 from ..tensor import Tensor, wrap
 from .movement import Reshape
 from .operands import as_tensor_like, check_tensor, fitting, is_number
@@ -84,6 +85,8 @@ class PutIndex(Function):
             zero = wrap(np.zeros((), grad_output._data.dtype))
             grad_x = PutIndex.apply(grad_output, zero, *indices, slots=ctx.slots)
         if ctx.needs_input_grad[1]:
+            if hooks:
+                _announce_masks(indices)
             taken = Index.apply(grad_output, *indices, slots=ctx.slots)
             grad_value = sum_to_shape(taken, ctx.value_shape)
         return (grad_x, grad_value, *([None] * len(indices)))
@@ -192,6 +195,8 @@ def _as_item(item: Any) -> Any:
             f"tensors used as indices must be integers or booleans, got {data.dtype}.",
             hint="Convert it with t.long().",
         )
+    if hooks and isinstance(item, Tensor) and (not data.ndim or data.dtype == np.uint8):
+        reading("index", item)
     if not data.ndim and (kind == "b" or data.dtype != np.uint8):
         return data.item()
     if data.dtype == np.uint8:  # PyTorch reads bytes as a mask
@@ -278,6 +283,8 @@ def getitem(input: Tensor, key: Any) -> Tensor:
         basic, slots, indices = _parse(input._data, key)
         if not indices:
             return Slice.apply(input, key=basic)
+        if hooks:
+            _announce_masks(indices)
         if any(item != _ALL for item in basic[:-1]):
             input = Slice.apply(input, key=basic)
         return Index.apply(input, *indices, slots=slots)
@@ -288,6 +295,13 @@ def getitem(input: Tensor, key: Any) -> Tensor:
 
 
 _ALL = slice(None)
+
+
+def _announce_masks(indices: Any) -> None:
+    """How many elements a mask selects depends on its values."""
+    masks = [i for i in indices if isinstance(i, Tensor) and i._data.dtype.kind == "b"]
+    if masks:
+        reading("index by a mask", *masks)
 
 
 def setitem(input: Tensor, key: Any, value: Any) -> None:
@@ -325,8 +339,8 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
             or (input._view is not None and input._view.base.requires_grad)
             or (isinstance(value, Tensor) and value.requires_grad)
         )
-        if recorded:
-            _assign(input, basic, slots, indices, value)
+        if recorded or hooks:
+            _assign(input, basic, slots, indices, value, recorded)
         else:
             _write(input, basic, slots, indices, value)
     except IndexError as error:
@@ -355,10 +369,14 @@ def _write(input: Tensor, basic: Any, slots: Any, indices: list[Any], value: Any
     bump_version(input, "index assignment")
 
 
-def _assign(input: Tensor, basic: Any, slots: Any, indices: list[Any], value: Any) -> None:
-    """Assignment with history."""
+def _assign(
+    input: Tensor, basic: Any, slots: Any, indices: list[Any], value: Any, recorded: bool
+) -> None:
+    """Assignment by operators: with history if it is recorded, and for those who look on."""
     target = input._data[basic]
     if not isinstance(value, Tensor):
+        if isinstance(value, int):
+            fitting("index assignment", value, input.dtype)
         value = as_tensor_like(value, input.dtype)
     elif not indices and _is_same_memory(input, target, value):
         return  # x[0] += 1 has written x already; Python then assigns x[0] to itself
@@ -366,7 +384,10 @@ def _assign(input: Tensor, basic: Any, slots: Any, indices: list[Any], value: An
     name = "index assignment"
     check_writeable(name, target)
     try:
-        if not indices:
+        if not indices and not recorded:
+            part = Slice.apply(input, key=basic)
+            write_in_place(name, part, PutPart, part, value, key=(...,))
+        elif not indices:
             write_in_place(name, input, PutPart, input, value, key=basic)
         elif all(item == _ALL for item in basic[:-1]):
             write_in_place(name, input, PutIndex, input, value, *indices, slots=slots)
@@ -422,6 +443,8 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     check_tensor("masked_select", input)
     if check_tensor("masked_select", mask, "mask")._data.dtype.kind != "b":
         raise DtypeError("masked_select", f"mask must be boolean, got {mask.dtype}.")
+    if hooks:
+        reading("masked_select", mask)
     try:
         shape = np.broadcast_shapes(input._data.shape, mask._data.shape)
     except ValueError:
@@ -450,6 +473,8 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
             [1, 1]])
     """
     x = check_tensor("nonzero", input)._data
+    if hooks:
+        reading("nonzero", input)
     if as_tuple:
         return tuple([wrap(i) for i in np.nonzero(x.reshape(1) if not x.ndim else x)])
     if not x.ndim:

@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..autograd.derivatives import Broadcasting
 from ..autograd.function import Function
@@ -145,6 +146,7 @@ class BinaryCrossEntropy(Function):
 
     @staticmethod
     def forward(ctx, x, target, weight, *, reduction):
+        _check_probabilities(input=x, target=target)
         ctx.save_for_backward(x, target, weight)
         ctx.scale = 1.0 / x.size if reduction == "mean" and x.size else None
         return kernels.binary_cross_entropy(x, target, weight, reduction)
@@ -163,6 +165,18 @@ class BinaryCrossEntropy(Function):
         if need_t:
             grad_t = g * ((-x).log1p() - x.log())
         return grad_x, grad_t, None
+
+
+def _check_probabilities(**arrays: NDArray) -> None:
+    for name, x in arrays.items():
+        # Written so that NaN is refused too.
+        if x.size and not (x.min() >= 0 and x.max() <= 1):
+            raise ArgumentError(
+                "binary_cross_entropy",
+                f"all elements of {name} should be between 0 and 1, "
+                f"got {float(x.min()):g} to {float(x.max()):g}.",
+                hint="For logits, use binary_cross_entropy_with_logits.",
+            )
 
 
 class BinaryCrossEntropyWithLogits(Function):
@@ -253,16 +267,6 @@ def binary_cross_entropy(
         if t is not None and t._data.dtype != input._data.dtype:
             raise DtypeError(
                 owner, f"{name} must have the input's dtype {input.dtype}, got {t.dtype}."
-            )
-    for name, t in (("input", input), ("target", target)):
-        x = t._data
-        # Written so that NaN is refused too.
-        if x.size and not (x.min() >= 0 and x.max() <= 1):
-            raise ArgumentError(
-                owner,
-                f"all elements of {name} should be between 0 and 1, "
-                f"got {float(x.min()):g} to {float(x.max()):g}.",
-                hint="For logits, use binary_cross_entropy_with_logits.",
             )
     return BinaryCrossEntropy.apply(input, target, weight, reduction=reduction)
 

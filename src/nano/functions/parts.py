@@ -200,9 +200,10 @@ class AsStrided(Function):
     is_view = True
 
     @staticmethod
-    def forward(ctx, x, *, size, stride, start):
+    def forward(ctx, x, *, size, stride, offset):
         steps = tuple([s * x.itemsize for s in stride])
-        y = _at_address(x, size, steps, start)
+        _check_reach(x, size, steps, offset)
+        y = _at_address(x, size, steps, x.__array_interface__["data"][0] + offset)
         if ctx.needs_input_grad[0]:
             ctx.shape = x.shape
             # What lies in the memory but not in x is counted behind the last element.
@@ -215,6 +216,25 @@ class AsStrided(Function):
         size = math.prod(ctx.shape)
         flat = AddFlat.apply(grad_output, index=ctx.index, shape=(size + 1,))
         return reshape(narrow(flat, 0, 0, size), ctx.shape)
+
+
+def _check_reach(x: NDArray, shape: Any, strides: Any, offset: int) -> None:
+    """
+    Raises:
+        RuntimeError: if a view that starts ``offset`` bytes behind ``x`` leaves its memory.
+    """
+    owner = x
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    low, high = np.lib.array_utils.byte_bounds(owner)
+    first = x.__array_interface__["data"][0] + offset
+    last = first + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + x.itemsize
+    if math.prod(shape) and not low <= first <= last <= high:
+        raise ShapeError(
+            "as_strided",
+            "the result would reach beyond the memory of the input.",
+            facts=f"size {shape} · bytes {first - low} to {last - low} of {high - low}",
+        )
 
 
 class _Memory:
@@ -282,4 +302,6 @@ def as_strided(
         )
     if memory.size * memory.itemsize != high - low:
         raise ShapeError("as_strided", "the memory of the tensor has gaps: clone() it first.")
-    return AsStrided.apply(input, size=size, stride=stride, start=start)
+    # Counted from x, for another run has other addresses.
+    offset = start - x.__array_interface__["data"][0]
+    return AsStrided.apply(input, size=size, stride=stride, offset=offset)

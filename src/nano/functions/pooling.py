@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd.function import Function
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 from .windows import as_images, as_sizes, check_all, like_input
 
 __all__ = ["avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"]
@@ -297,21 +297,38 @@ def _max_pool(
     y = like_input(y, input, dims)
     if not return_indices:
         return y
-    rows, columns = positions(offsets, kernel_size, stride, padding, dilation)
-    indices = wrap(rows * images._data.shape[3] + columns)
+    indices = Positions.apply(
+        offsets,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        width=images._data.shape[3],
+    )
     return y, like_input(indices, input, dims)
 
 
-def positions(
-    offsets: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any
-) -> tuple[Any, Any]:
-    """Row and column in the image (int64 arrays) of places in windows."""
-    places = np.ascontiguousarray(offsets._data, np.int64)
-    _, _, oh, ow = places.shape
-    i, j = np.divmod(places, kernel_size[1])
-    rows = (np.arange(oh) * stride[0] - padding[0])[:, None] + i * dilation[0]
-    columns = np.arange(ow) * stride[1] - padding[1] + j * dilation[1]
-    return rows, columns
+class Positions(Function):
+    """Where in the image (row * width + column, int64) places in windows are.
+
+    ``rows`` and ``columns``, if given, say which ones of the image those are that the
+    windows slide over.
+    """
+
+    differentiable = False
+
+    @staticmethod
+    def forward(
+        ctx, offsets, *, kernel_size, stride, padding, dilation, width, rows=None, columns=None
+    ):
+        places = np.ascontiguousarray(offsets, np.int64)
+        _, _, oh, ow = places.shape
+        i, j = np.divmod(places, kernel_size[1])
+        at_row = (np.arange(oh) * stride[0] - padding[0])[:, None] + i * dilation[0]
+        at_column = np.arange(ow) * stride[1] - padding[1] + j * dilation[1]
+        if rows is not None:
+            at_row, at_column = rows[at_row], columns[at_column]
+        return at_row * width + at_column
 
 
 def _avg_pool(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.function import Function
+from ..autograd.restated import gradients_of
 from ..backends import kernels
 from ..dtypes import int64, to_dtype, uint8
 from ..errors import DtypeError
@@ -193,42 +194,69 @@ class Prod(Reduction):
     @staticmethod
     def forward(ctx, x, *, dim, keepdim=False):
         ctx.dim, ctx.keepdim = (dim,), keepdim
-        y = kernels.prod(x, (dim,), keepdim)
-        ctx.save_for_backward(x, y)
-        return y
+        ctx.save_for_backward(x)
+        return kernels.prod(x, (dim,), keepdim)
 
     @staticmethod
     def backward(ctx, grad_output):
-        x, y = ctx.saved_tensors
-        if x._data.all():  # no element is 0
-            return ctx.spread(grad_output * y) / x
+        (x,) = ctx.saved_tensors
         return ctx.spread(grad_output) * ProdOfOthers.apply(x, dim=ctx.dim[0])
 
 
 class ProdOfOthers(Function):
-    """y_i = the product of all x_j along ``dim`` with j != i, without dividing by x_i.
-
-    A factor of y_i is x_j for every j but i, so the gradient of x_k is the sum, over
-    i != k, of g_i times the product of all x but x_i and x_k: that is, this operator
-    once more, on a matrix whose row i is x with x_i replaced by 1.
-    """
+    """y_i = the product of all x_j along ``dim`` with j != i, also where an x_i is 0."""
 
     @staticmethod
     def forward(ctx, x, *, dim):
         ctx.dim = dim
         ctx.save_for_backward(x)
+        if x.all():
+            return kernels.divide(kernels.prod(x, (dim,), True), x)
         return kernels.prod_of_others(x, dim)
 
     @staticmethod
     def backward(ctx, grad_output):
         (x,) = ctx.saved_tensors
+        return ProdOfOthersBackward.apply(grad_output, x, dim=ctx.dim)
+
+
+class ProdOfOthersBackward(Function):
+    """y_k = the sum, over i != k, of g_i times the product of all x but x_i and x_k.
+
+    Where no x is 0 it is p / x_k (s - g_k / x_k), with p their product and s the sum of
+    g_i / x_i. Else the products are those of the others once more, in a matrix whose row i
+    is x with x_i replaced by 1.
+    """
+
+    @staticmethod
+    def forward(ctx, grad_output, x, *, dim):
+        ctx.dim = dim
+        ctx.save_for_backward(grad_output, x)
+        if x.all():
+            q = kernels.divide(grad_output, x)
+            rest = kernels.subtract(kernels.sum(q, (dim,), True), q)
+            return kernels.multiply(kernels.divide(kernels.prod(x, (dim,), True), x), rest)
+        diagonal = np.eye(x.shape[dim], dtype=bool)
+        rows = np.where(diagonal, x.dtype.type(1), x.swapaxes(dim, -1)[..., None, :])
+        others = kernels.prod_of_others(rows, rows.ndim - 1)
+        weighted = kernels.multiply(others, grad_output.swapaxes(dim, -1)[..., None])
+        weighted = np.where(diagonal, x.dtype.type(0), weighted)
+        return np.ascontiguousarray(kernels.sum(weighted, (-2,), False).swapaxes(dim, -1))
+
+    @staticmethod
+    def backward(ctx, v):
         dim = ctx.dim
-        n = x._data.shape[dim]
-        diagonal = wrap(np.eye(n, dtype=bool))
-        rows = x.transpose(dim, -1).unsqueeze(-2).expand(*_moved(x, dim), n, n)
-        others = ProdOfOthers.apply(rows.masked_fill(diagonal, 1.0), dim=rows._data.ndim - 1)
-        weighted = others * grad_output.transpose(dim, -1).unsqueeze(-1)
-        return weighted.masked_fill(diagonal, 0.0).sum(-2).transpose(dim, -1)
+
+        def formula(g, x):
+            n = x._data.shape[dim]
+            diagonal = wrap(np.eye(n, dtype=bool))
+            rows = x.transpose(dim, -1).unsqueeze(-2).expand(*_moved(x, dim), n, n)
+            rows = rows.masked_fill(diagonal, 1.0)
+            others = ProdOfOthers.apply(rows, dim=rows._data.ndim - 1)
+            weighted = others * g.transpose(dim, -1).unsqueeze(-1)
+            return (weighted.masked_fill(diagonal, 0.0).sum(-2).transpose(dim, -1),)
+
+        return tuple(gradients_of(formula, ctx.saved_tensors, [v], ctx.needs_input_grad))
 
 
 def _moved(x: Tensor, dim: int) -> list[int]:

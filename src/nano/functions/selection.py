@@ -11,8 +11,10 @@ from ..autograd.function import Function
 from ..backends import kernels
 from ..dtypes import int64, to_dtype
 from ..errors import DtypeError, ShapeError, TypeMismatchError
+from ..hook import hooks, reading
 from ..tensor import Tensor, wrap
 from .along import AddAlongDim
+from .comparison import ne
 from .indexing import nonzero
 from .operands import (
     as_tensor_like,
@@ -110,7 +112,7 @@ def _as_mask(owner: str, mask: Tensor, name: str) -> Tensor:
     if mask._data.dtype.kind == "b":
         return mask
     if owner == "where" and mask._data.dtype == np.uint8:  # PyTorch reads bytes as a mask
-        return wrap(mask._data != 0)
+        return ne(mask, 0)
     raise DtypeError(owner, f"{name} must be boolean, got {mask.dtype}.", hint="Use t.bool().")
 
 
@@ -135,8 +137,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             "masked_fill", f"value must be a number or 0-d, got a tensor of shape {value.shape}."
         )
     if isinstance(value, Tensor):
-        if input._data.dtype.kind in "iu" and not np.isfinite(value._data):
-            raise DtypeError("masked_fill", f"{value} cannot be converted to {input.dtype}.")
+        if input._data.dtype.kind in "iu" and value._data.dtype.kind in "fV":
+            value = WholeNumber.apply(value, dtype=input.dtype)
     else:
         if not is_number(value):
             raise TypeMismatchError(
@@ -149,6 +151,18 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         raise ShapeError(
             "masked_fill", f"input {input.shape} and mask {mask.shape} cannot be broadcast."
         ) from None
+
+
+class WholeNumber(Function):
+    """x in an integer dtype; infinities and NaN are refused."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx, x, *, dtype):
+        if not np.isfinite(x):
+            raise DtypeError("masked_fill", f"{x} cannot be converted to {dtype}.")
+        return kernels.cast(x, dtype.numpy)
 
 
 # Bounds ----------------------------------------------------------------------------------
@@ -166,28 +180,36 @@ class Clip(Broadcasting, Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        x, low, high = [t._data if isinstance(t, Tensor) else t for t in ctx.saved_tensors]
+        x, low, high = ctx.saved_tensors
         need_x, need_low, need_high = ctx.needs_input_grad
-        grads: list[Any] = [None, None, None]
+        taken: list[Any] = [None, None, None]
         if need_x:
-            inside = True if low is None else kernels.greater_equal(x, low)
-            if high is not None:
-                inside = kernels.bitwise_and(inside, kernels.less_equal(x, high))
-            grads[0] = inside
+            taken[0] = Inside.apply(x, low, high)
         if need_low:
-            below = kernels.less(x, low)
-            grads[1] = below if high is None else below & kernels.less(low, high)
+            below = x < low
+            taken[1] = below if high is None else below & (low < high)
         if need_high:
-            above = kernels.greater(x, high)
-            grads[2] = above if low is None else above | kernels.less(high, low)
+            above = x > high
+            taken[2] = above if low is None else above | (high < low)
         return tuple(
             [
-                None
-                if mask is None
-                else ctx.undo_broadcast(_kept(wrap(np.asarray(mask)), grad_output, False), i)
-                for i, mask in enumerate(grads)
+                None if mask is None else ctx.undo_broadcast(_kept(mask, grad_output, False), i)
+                for i, mask in enumerate(taken)
             ]
         )
+
+
+class Inside(Function):
+    """Whether low <= x <= high; a bound that is None is none."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx, x, low, high):
+        if low is None:
+            return kernels.less_equal(x, high)
+        inside = kernels.greater_equal(x, low)
+        return inside if high is None else kernels.bitwise_and(inside, kernels.less_equal(x, high))
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -363,6 +385,8 @@ def unique(
     (tensor([1, 3]), tensor([1, 2]))
     """
     x = check_tensor("unique", input)._data
+    if hooks:
+        reading("unique", input)
     axis = None if dim is None else normal_dim("unique", dim, x.ndim)
     key = x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind in "fV" else x
     values, inverse, counts = np.unique(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.function import Function
 from ..errors import ArgumentError, DtypeError
 from ..functions.activation import (
     dropout,
@@ -44,7 +45,8 @@ from ..functions.softmax import softmax as _softmax
 from ..functions.softmax import softmin as _softmin
 from ..functions.unary import relu as _relu
 from ..functions.unary import sigmoid, tanh
-from ..tensor import Tensor, wrap
+from ..hook import hooks, reading
+from ..tensor import Tensor
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -129,6 +131,23 @@ def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     return _softmin(input, implicit_dim("softmin", input, dim), dtype=dtype)
 
 
+class OneHot(Function):
+    """1 at the place of each label, 0 elsewhere."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx, labels, *, classes):
+        if labels.size and labels.min() < 0:
+            raise ArgumentError("one_hot", f"labels must not be negative, got {labels.min()}.")
+        if labels.size and labels.max() >= classes:
+            raise ArgumentError(
+                "one_hot",
+                f"labels must be smaller than num_classes={classes}, got {labels.max()}.",
+            )
+        return np.equal(labels[..., None], np.arange(classes)).astype(np.int64)
+
+
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """A 1 at the place of each label, 0 elsewhere.
 
@@ -158,14 +177,12 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             if labels.size
             else "the number of classes cannot be inferred from an empty tensor.",
         )
-    if labels.size and labels.min() < 0:
-        raise ArgumentError("one_hot", f"labels must not be negative, got {labels.min()}.")
-    classes = int(labels.max()) + 1 if num_classes == -1 else num_classes
-    if labels.size and labels.max() >= classes:
-        raise ArgumentError(
-            "one_hot", f"labels must be smaller than num_classes={classes}, got {labels.max()}."
-        )
-    return wrap(np.equal(labels[..., None], np.arange(classes)).astype(np.int64))
+    classes = num_classes
+    if classes == -1:
+        if hooks:
+            reading("one_hot", tensor)
+        classes = int(labels.max()) + 1
+    return OneHot.apply(tensor, classes=classes)
 
 
 def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..autograd.views import bump_version
 from ..errors import InputError
 from ..functions.operands import check_tensor
+from ..hook import hooks, reading
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 
@@ -38,6 +39,8 @@ __all__ = [
 
 
 def _write(tensor: Tensor, values: NDArray | float, writer: str) -> Tensor:
+    if hooks:
+        reading(writer, tensor)
     np.copyto(tensor._data, values, casting="unsafe")
     bump_version(tensor, writer)
     return tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import TypeMismatchError
+from ..hook import hooks, reading
 from ..tensor import Tensor, wrap
 
 __all__ = ["Parameter"]
@@ -47,6 +48,8 @@ class Parameter(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         # As in PyTorch, a copied parameter starts without a gradient.
+        if hooks:
+            reading("deepcopy", self)
         t: Any = wrap(self._data.copy(order="K"))
         t.__class__ = type(self)
         t._requires_grad = self._requires_grad

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ..autograd.views import bump_version
 from ..errors import AnomalyError
+from ..hook import Call, hooks, through_hooks
 from ..tensor import Tensor, wrap
 
 __all__ = [
@@ -18,9 +19,16 @@ __all__ = [
 ]
 
 
-def _with_grad(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    several = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [p._grad for p in several if p._grad is not None]
+def _change(name: str, parameters: Any, change: Callable[[list[Tensor]], Any]) -> Any:
+    """What ``change`` gives, which gets the gradients of the parameters."""
+    several = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+
+    def run() -> Any:
+        return change([p._grad for p in several if p._grad is not None])
+
+    if hooks:
+        return through_hooks(Call(name, "change", run), tuple(several), {}, run)
+    return run()
 
 
 def clip_grad_norm_(
@@ -51,11 +59,18 @@ def clip_grad_norm_(
     >>> clip_grad_norm_(p, 1.0), p.grad
     (tensor(10.), tensor([0.6000, 0.8000]))
     """
-    grads = _with_grad(parameters)
+
+    def change(grads: list[Tensor]) -> Tensor:
+        return _clip_norm(grads, float(max_norm), float(norm_type), error_if_nonfinite)
+
+    return _change("clip_grad_norm_", parameters, change)
+
+
+def _clip_norm(grads: list[Tensor], max_norm: float, p: float, error_if_nonfinite: bool) -> Tensor:
     if not grads:
         return wrap(np.asarray(0.0, np.float32))
-    norms = [_norm(g._data, float(norm_type)) for g in grads]
-    total = _norm(np.array(norms), float(norm_type))
+    norms = [_norm(g._data, p) for g in grads]
+    total = _norm(np.array(norms), p)
     if error_if_nonfinite and not math.isfinite(total):
         raise AnomalyError(
             "clip_grad_norm_",
@@ -88,6 +103,10 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     tensor([ 6., -7.])
     """
     bound = float(clip_value)
-    for g in _with_grad(parameters):
-        np.clip(g._data, -bound, bound, out=g._data)
-        bump_version(g, "clip_grad_value_")
+
+    def change(grads: list[Tensor]) -> None:
+        for g in grads:
+            np.clip(g._data, -bound, bound, out=g._data)
+            bump_version(g, "clip_grad_value_")
+
+    _change("clip_grad_value_", parameters, change)
