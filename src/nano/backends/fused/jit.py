@@ -94,14 +94,14 @@ def _forget_old(kernels: Path) -> None:
             shutil.rmtree(old)
 
 
-def _compile(function: Callable[..., Any], parallel: bool) -> Any:
+def _compile(function: Callable[..., Any], parallel: bool, fastmath: Any, kept: bool) -> Any:
     options = {
         "nogil": True,
         "error_model": "numpy",
-        "fastmath": _FAST,
+        "fastmath": fastmath,
         "parallel": _ONLY_PRANGE if parallel else False,
     }
-    folder = _folder()
+    folder = _folder() if kept else None
     before = numba.config.CACHE_DIR
     # Numba's own key does not tell the two forms of a kernel apart.
     numba.config.CACHE_DIR = f"{folder}/{'pool' if parallel else 'serial'}" if folder else ""
@@ -117,10 +117,19 @@ def inline(function: Callable[..., Any]) -> Any:
 
 
 class Kernel:
-    """A loop in Python, compiled on first use."""
+    """A loop in Python, compiled on first use.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    Args:
+        function: the loop.
+        fastmath: what the compiler may assume; see Numba. Nothing if False.
+        kept: whether the compiled code may be kept on disk: the source must lie there, too.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], *, fastmath: Any = _FAST, kept: bool = True
+    ) -> None:
         self._function = function
+        self._fastmath, self._kept = fastmath, kept
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self._serial: Any = None
@@ -130,7 +139,7 @@ class Kernel:
     def serial(self) -> Any:
         """For one thread: for arrays so small that waking the others takes longer."""
         if self._serial is None:
-            self._serial = _compile(self._function, False)
+            self._serial = _compile(self._function, False, self._fastmath, self._kept)
         return self._serial
 
     def __call__(self, *args: Any) -> Any:
@@ -139,7 +148,7 @@ class Kernel:
             return self.serial(*args)
         if self._parallel is None:
             _start_pool()
-            self._parallel = _compile(self._function, True)
+            self._parallel = _compile(self._function, True, self._fastmath, self._kept)
         return self._parallel(*args)
 
     def over(self, elements: int) -> Any:
