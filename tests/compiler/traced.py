@@ -16,23 +16,30 @@ class Ctx(Context):
         self._edges = [None] * count
 
 
+def key(array):
+    """The same for arrays that show the same memory in the same way."""
+    if not array.size:
+        return id(array)
+    return array.ctypes.data, array.shape, array.strides, array.dtype
+
+
 def traced(function, *tensors):
     """The graph of ``function(*tensors)``, a Tensor or a tuple of them, and what it returned."""
     graph = Graph()
-    known: dict[int, Value] = {}
+    known: dict[object, Value] = {}
     alive = []
 
     def value(t, kind, content):
         alive.append(t)
         v = graph.value(kind, content, t._data, Memory(outside=kind == "argument"))
-        known[id(t._data)] = v
+        known[key(t._data)] = v
         return v
 
     def hook(what, inputs, attributes, proceed):
         result = proceed()
         if isinstance(what, type) and issubclass(what, Function):
             sources = [
-                (known.get(id(x._data)) or value(x, "constant", x._data))
+                (known.get(key(x._data)) or value(x, "constant", x._data))
                 if isinstance(x, Tensor)
                 else x
                 for x in inputs
@@ -63,9 +70,9 @@ def traced(function, *tensors):
     finally:
         remove_hook(hook)
     if isinstance(result, tuple):
-        graph.result = tuple(known[id(t._data)] for t in result)
+        graph.result = tuple(known[key(t._data)] for t in result)
     else:
-        graph.result = known[id(result._data)]
+        graph.result = known[key(result._data)]
     graph.alive = alive
     return graph, result
 
@@ -103,7 +110,7 @@ def tensor(shape, dtype=nano.float32, seed=0, layout="rows"):
     if layout == "sliced":
         full = full[tuple(slice(None, None, 2) for _ in shape)]
     array = np.asarray(full).astype(dtype.numpy, order="K")
-    if layout == "sliced":  # astype closed the gaps
+    if layout == "sliced" and shape:  # astype closed the gaps
         wide = np.zeros([2 * n for n in array.shape], array.dtype)
         view = wide[tuple(slice(None, None, 2) for _ in shape)]
         view[...] = array

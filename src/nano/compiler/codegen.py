@@ -124,7 +124,7 @@ def check_operator(node: Apply) -> None:
         if _KINDS[x.dtype.kind] != "real" or x.dtype != y.dtype or not x.size:
             raise UnsupportedError("only floating-point numbers are summed")
     else:
-        _expression(node, {v: "x" for v in node.reads()})
+        _expression(node, dict.fromkeys(node.reads(), "x"))
 
 
 def _expression(node: Apply, names: dict[Value, str]) -> str:
@@ -414,10 +414,10 @@ class _Loop:
                 f"    if ({', '.join(n + '.strides' for n in names)},) != strides:",
                 f"        return otherwise(({', '.join(names)},), out)",
             ]
-        lines.append("    if out is None:")
-        lines += [f"        {o.name} = {_fresh(o)}" for o in self.outputs if o.sum is None]
-        lines.append("    else:")
-        lines.append(f"        {', '.join(o.name for o in self.outputs)}, = out")
+        fresh = [f"        {o.name} = {_fresh(o)}" for o in self.outputs if o.sum is None]
+        if fresh:
+            lines += ["    if out is None:", *fresh, "    else:"]
+            lines.append(f"        {', '.join(o.name for o in self.outputs)}, = out")
         if not empty:
             arguments = [str(n) for n in self.sizes]
             arguments += [self._view(o) for o in self.inputs]
@@ -525,7 +525,9 @@ def _c_strides(shape: Any) -> tuple[int, ...]:
 
 def _order(shape: Any, strides: Any) -> list[int]:
     """The dimensions, from the one with the longest steps in memory to the shortest."""
-    return sorted(range(len(shape)), key=lambda d: (-abs(strides[d]), d) if shape[d] > 1 else (0, d))
+    return sorted(
+        range(len(shape)), key=lambda d: (-abs(strides[d]), d) if shape[d] > 1 else (0, d)
+    )
 
 
 def _dense(shape: Any, strides: Any, itemsize: int) -> tuple[int, ...]:
@@ -552,5 +554,3 @@ def _kept(node: Apply, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of a sum before the dimensions that it takes away, now of size 1, are left out."""
     dim = node.attributes.get("dim")
     return tuple([1 if dim is None or d in dim else n for d, n in enumerate(shape)])
-
-

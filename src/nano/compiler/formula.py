@@ -142,10 +142,10 @@ class _Writer(ast.NodeVisitor):
 
     # Leaves
 
-    def visit_Constant(self, node: ast.Constant) -> Term:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> Term:
         return _number(node.value)
 
-    def visit_Name(self, node: ast.Name) -> Term:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> Term:
         if node.id in self._operands:
             return self._operands[node.id]
         if node.id in self._attributes:
@@ -160,7 +160,7 @@ class _Writer(ast.NodeVisitor):
 
     # Arithmetic
 
-    def visit_BinOp(self, node: ast.BinOp) -> Term:  # noqa: N802
+    def visit_BinOp(self, node: ast.BinOp) -> Term:
         x, y = self.visit(node.left), self.visit(node.right)
         if isinstance(node.op, (ast.BitAnd, ast.BitOr, ast.BitXor)):
             if x.kind != "truth" or y.kind != "truth":
@@ -185,7 +185,7 @@ class _Writer(ast.NodeVisitor):
             return Term(ast.BinOp(self.real(_number(1)).tree, ast.Div(), base), "real")
         raise UnsupportedError(f"a power {exponent}")
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> Term:  # noqa: N802
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Term:
         x = self.visit(node.operand)
         if isinstance(node.op, ast.USub):
             if x.kind == "number":
@@ -195,7 +195,7 @@ class _Writer(ast.NodeVisitor):
             return Term(ast.UnaryOp(ast.Not(), x.tree), "truth")
         raise UnsupportedError("only booleans are inverted")
 
-    def visit_Compare(self, node: ast.Compare) -> Term:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> Term:
         if len(node.ops) != 1:
             raise UnsupportedError("a formula compares two numbers at a time")
         x, y = self.visit(node.left), self.visit(node.comparators[0])
@@ -210,7 +210,7 @@ class _Writer(ast.NodeVisitor):
 
     # Choices and functions
 
-    def visit_IfExp(self, node: ast.IfExp) -> Term:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> Term:
         names = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
         if not names <= self._attributes.keys():
             raise UnsupportedError("a choice in a formula is of keyword arguments only")
@@ -219,7 +219,7 @@ class _Writer(ast.NodeVisitor):
         chosen = eval(test, {"__builtins__": {}}, dict(self._attributes))
         return self.visit(node.body if chosen else node.orelse)
 
-    def visit_Call(self, node: ast.Call) -> Term:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> Term:
         if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
             raise UnsupportedError(f"no loop calls {ast.unparse(node.func)}")
         name = node.func.id
@@ -238,9 +238,7 @@ class _Writer(ast.NodeVisitor):
             one, zero, minus = [self.real(_number(n)) for n in (1, 0, -1)]
             above = ast.Compare(x.tree, [ast.Gt()], [zero.tree])
             below = ast.Compare(x.tree, [ast.Lt()], [zero.tree])
-            return Term(
-                ast.IfExp(above, one.tree, ast.IfExp(below, minus.tree, zero.tree)), "real"
-            )
+            return Term(ast.IfExp(above, one.tree, ast.IfExp(below, minus.tree, zero.tree)), "real")
         if name in TRANSCENDENTAL:
             if self._wide != "f32":
                 raise UnsupportedError(f"{name} of float64 numbers does not vectorise")
