@@ -27,15 +27,6 @@ from nano.functions.unary import Relu
 
 from .traced import names, run, tensor, traced
 
-
-@pytest.fixture(autouse=True, scope="module")
-def small_groups():
-    """Here, two operators on a few elements are worth a loop."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nano.compiler.fuse._CALLS", 2)
-        yield
-
-
 CURVES = {nano.float32: 4 * 2.0**-23, nano.bfloat16: 2.0**-7, nano.float64: 0.0}
 
 
@@ -253,7 +244,7 @@ def test_sums(name, dtype, shape):
     for m in loop.members:
         given = [wide.get(v, v) for v in m.inputs]
         if m.name in ("Sum", "Mean"):
-            axis = m.attributes["dim"] if "dim" in m.attributes else None
+            axis = m.attributes.get("dim")
             keep = m.attributes.get("keepdim", False)
             terms = given[0].astype(np.float64)
             operator = np.sum if m.name == "Sum" else np.mean

@@ -233,7 +233,8 @@ class _Loop:
         self.reduced = ""
         if sums:
             depth = len(joined)
-            known = {(): "all"} if depth <= 1 else {(1,): "columns", (0,): "rows"}
+            # What is broadcast may keep rows apart although all of them are summed.
+            known = {(): "all"} if depth <= 1 else {(1,): "columns", (0,): "rows", (): "rows"}
             if len(patterns) > 1 or depth > 2 or next(iter(patterns)) not in known:
                 raise UnsupportedError("the sums are not of all, the rows or the columns")
             self.reduced = known[next(iter(patterns))]
@@ -345,8 +346,8 @@ class _Loop:
         inside = [
             (f"first = np.int64(b) * {_BLOCK}", ""),
             *[(f"s{o.name} = {wide}(0)", "") for o, _, wide, _ in sums],
-            (f"for i in range(first, min(first + {_BLOCK}, n0)):", ""),
-            *_indented([*body, *add]),
+            (f"for k in range(first, min(first + {_BLOCK}, n0)):", ""),
+            *_indented([("i = np.uintp(k)", ""), *body, *add]),
             *[(f"{o.name}[b] = s{o.name}", "") for o, _, _, _ in sums],
         ]
         return [(f"for b in prange((n0 + {_BLOCK - 1}) // {_BLOCK}):", ""), *_indented(inside)]
@@ -371,8 +372,9 @@ class _Loop:
         add = [(f"s{o.name} = math.plus(s{o.name}, {x})", note) for o, x, _, note in sums]
         block = [
             *[(f"s{o.name} = {wide}(0)", "") for o, _, wide, _ in sums],
-            (f"for j in range(first, min(first + {_BLOCK}, n1)):", ""),
-            *_indented([*body, *add]),
+            # Of what may be negative, Numba asks whether it counts from the end, for each element.
+            (f"for k in range(first, min(first + {_BLOCK}, n1)):", ""),
+            *_indented([("j = np.uintp(k)", ""), *body, *add]),
             *[(f"d{o.name} += f64(s{o.name})", "") for o, _, _, _ in sums],
         ]
         inside = [
@@ -491,7 +493,7 @@ class _Loop:
         """The output, from the blocks' sums."""
         assert o.sum is not None
         text = f"p{o.name}"
-        if self.reduced != "rows":
+        if self.reduced != "rows" or not self.along(o):
             text = f"np.add.reduce({text}, 0, np.float64)"
         if o.sum.function is Mean:
             kept = np.prod(_kept(o.sum, self.shape), dtype=np.int64)

@@ -20,9 +20,6 @@ __all__ = ["fuse"]
 MAX_OPERATORS = 32
 #: Arrays that are read and written side by side. The processor foresees about as many.
 MAX_INPUTS, MAX_OUTPUTS = 12, 6
-#: Elements. A loop over fewer takes less time than its call with one more array; there, a
-#: loop has to stand for at least so many calls of NumPy.
-_FEW, _CALLS = 1 << 10, 3
 
 
 def fuse(graph: Graph) -> None:
@@ -74,7 +71,8 @@ class _Grouping:
             while len(rest) > 1:
                 part = self._affordable(rest)
                 rest = rest[len(part) :]
-                if self._pays(part):
+                # Also of few elements: a call of a loop takes as long as one of two operators.
+                if len(part) > 1 and self.edges(part)[1]:
                     found.append(part)
         return found
 
@@ -182,14 +180,6 @@ class _Grouping:
         while len(part) > 1 and len(self.edges(part)[1]) > MAX_OUTPUTS:
             part.pop()
         return part
-
-    def _pays(self, places: list[int]) -> bool:
-        if len(places) < 2 or not self.edges(places)[1]:
-            return False
-        size = 1
-        for n in iterated(self._member(places[0])):
-            size *= n
-        return size >= _FEW or len(places) >= _CALLS
 
     def edges(self, places: list[int]) -> tuple[list[Value], list[Value]]:
         """What a group needs, and what others need of it."""

@@ -400,8 +400,10 @@ def relu(x):
 def log1p(x):
     """log(1 + x): the logarithm of the rounded sum u, times what the rounding took, x / (u - 1)."""
     u = _ONE + x
-    y = log(u) * (x / (u - _ONE))
-    return x if u == _ONE or u == _INFINITY else y
+    # Where u is infinite, so is x.
+    taken = _ONE if u == _INFINITY else u - _ONE
+    y = log(u) * (x / taken)
+    return x if u == _ONE else y
 
 
 @exact
