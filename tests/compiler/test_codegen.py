@@ -170,8 +170,8 @@ LAYOUTS = ["rows", "channels", "turned", "sliced"]
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("other", [*LAYOUTS, "expanded"])
-@pytest.mark.parametrize("dtype", [nano.float32, nano.bfloat16], ids=str)
-def test_layouts(layout, other, dtype):
+def test_layouts(layout, other):
+    dtype = nano.bfloat16 if other == "channels" else nano.float32
     shape = (5, 6, 7, 8)
     x = tensor(shape, dtype, 1, layout)
     y = tensor((6, 1, 8), dtype, 2) if other == "expanded" else tensor(shape, dtype, 2, other)

@@ -225,3 +225,8 @@ def test_compiling_is_put_off():
     assert loop.run.__name__ == "_first"
     loop.run(X._data, Y._data)
     assert loop.run.__name__ == "run"
+
+
+def test_without_numba_nothing_is_joined(monkeypatch):
+    monkeypatch.setattr("nano.compiler.fuse.is_available", lambda backend: backend != "fused")
+    assert after(lambda x, y: (x + y) * y, X, Y) == ["Add", "Mul"]

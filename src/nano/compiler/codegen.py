@@ -2,7 +2,8 @@
 
 The loop's source names no sizes and no lines of the user's program, so that groups that do
 the same share what is compiled, in this process and, on disk, with the next. What stands in
-the source for people to read (``Fused.source``) says both.
+the source for people to read (``Fused.source``) says both. A loop is compiled when it first
+runs: Numba compiles one at a time, so nothing is gained by compiling several in threads.
 """
 
 from __future__ import annotations

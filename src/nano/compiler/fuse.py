@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..backends import is_available
 from .codegen import Fused, UnsupportedError, check_operator, is_reduction, iterated
 from .graph import Accumulate, Apply, Graph, Node, Value
 
@@ -23,7 +24,12 @@ MAX_INPUTS, MAX_OUTPUTS = 12, 6
 
 
 def fuse(graph: Graph) -> None:
-    """Replace groups of operators by one :class:`Fused` each, in place."""
+    """Replace groups of operators by one :class:`Fused` each, in place.
+
+    Without Numba, all stay as they are.
+    """
+    if not is_available("fused"):
+        return
     grouping = _Grouping(graph)
     for group in grouping.groups():
         _replace(graph, group, grouping)
