@@ -172,9 +172,8 @@ class Function(Context):
     differentiable = True
     #: True if the output may share the first input's memory.
     is_view = False
-    #: True for operators that draw random numbers.
-    random = False
-    #: An element-wise operator's formula, from which fused loops are built.
+    #: An element-wise operator's formula, from which fused loops are built: an expression in
+    #: the names of forward's parameters; see compiler/formula.py for the functions in it.
     formula = ""
     #: True for operators that draw random numbers.
     random = False

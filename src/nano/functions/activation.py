@@ -24,6 +24,12 @@ class Gelu(Elementwise):
     The approximation is 0.5 x (1 + tanh u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
     """
 
+    formula = (
+        "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))"
+        " if approximate == 'tanh' else "
+        "x * 0.5 * (1 + erf(x * 0.7071067811865476))"
+    )
+
     @staticmethod
     def forward(ctx, x, *, approximate):
         ctx.save_for_backward(x)
@@ -38,6 +44,15 @@ class Gelu(Elementwise):
 
 class GeluBackward(Elementwise):
     """g gelu'(x); d/dg = gelu'(x), d/dx = g gelu''(x)."""
+
+    formula = (
+        "grad_output * (0.5 * (1 + tanh(0.7978845608028654 * x * (1 + 0.044715 * (x * x))))"
+        " + 0.5 * x * (1 - tanh(0.7978845608028654 * x * (1 + 0.044715 * (x * x))) ** 2)"
+        " * (0.7978845608028654 * (1 + 3 * 0.044715 * (x * x))))"
+        " if approximate == 'tanh' else "
+        "grad_output * (0.5 * (1 + erf(x * 0.7071067811865476))"
+        " + x * (0.3989422804014327 * exp(-0.5 * x * x)))"
+    )
 
     @staticmethod
     def forward(ctx, grad_output, x, *, approximate):
@@ -96,6 +111,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 class Silu(Elementwise):
     """x s with s = 1 / (1 + exp(-x)); d/dx = s (1 + x (1 - s))."""
 
+    formula = "x * sigmoid(x)"
+
     @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x)
@@ -109,6 +126,8 @@ class Silu(Elementwise):
 
 class SiluBackward(Elementwise):
     """g silu'(x); d/dg = silu'(x), d/dx = g s (1 - s) (2 + x (1 - 2 s))."""
+
+    formula = "grad_output * (sigmoid(x) * (1 + x * (1 - sigmoid(x))))"
 
     @staticmethod
     def forward(ctx, grad_output, x):
@@ -151,6 +170,8 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 class LeakyRelu(Elementwise):
     """x where x > 0, else s x; d/dx = 1 where x > 0, else s."""
 
+    formula = "where(x > 0, x, x * negative_slope)"
+
     @staticmethod
     def forward(ctx, x, *, negative_slope):
         ctx.save_for_backward(x)
@@ -165,6 +186,8 @@ class LeakyRelu(Elementwise):
 
 class LeakyReluBackward(Elementwise):
     """g where x > 0, else s g; linear in g, constant in x."""
+
+    formula = "where(x > 0, grad_output, grad_output * negative_slope)"
 
     @staticmethod
     def forward(ctx, grad_output, x, *, negative_slope):

@@ -217,6 +217,8 @@ def is_tensor(obj: Any) -> bool:
 class To(Function):
     """x in another dtype; d/dx = 1, in the dtype of x."""
 
+    formula = "to(x, dtype)"
+
     @staticmethod
     def forward(ctx, x, *, dtype):
         ctx.source = from_numpy_dtype(x.dtype)

@@ -129,6 +129,8 @@ class _Test(Elementwise):
 class IsNan(_Test):
     """Whether x is NaN."""
 
+    formula = "x != x"
+
     @staticmethod
     def forward(ctx, x):
         return kernels.isnan(x)
@@ -137,6 +139,8 @@ class IsNan(_Test):
 class IsInf(_Test):
     """Whether x is +inf or -inf."""
 
+    formula = "abs(x) == inf"
+
     @staticmethod
     def forward(ctx, x):
         return kernels.isinf(x)
@@ -144,6 +148,8 @@ class IsInf(_Test):
 
 class IsFinite(_Test):
     """Whether x is neither infinite nor NaN."""
+
+    formula = "abs(x) < inf"
 
     @staticmethod
     def forward(ctx, x):

@@ -52,9 +52,9 @@ class Relu(Elementwise):
 
 
 class ReluBackward(Elementwise):
-    """g where y, relu's output, is not 0, else 0; linear in g, constant in y."""
+    """g, but 0 where y, relu's output, is 0; linear in g, constant in y."""
 
-    formula = "where(y != 0, grad_output, 0)"
+    formula = "where(y <= 0, 0, grad_output)"
 
     @staticmethod
     def forward(ctx, grad_output, y):
@@ -84,7 +84,7 @@ def relu(input: Tensor) -> Tensor:
 class Sigmoid(Elementwise):
     """s = 1 / (1 + exp(-x)); d/dx = s (1 - s)."""
 
-    formula = "1 / (1 + exp(-x))"
+    formula = "sigmoid(x)"
 
     @staticmethod
     def forward(ctx, x):

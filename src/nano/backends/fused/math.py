@@ -24,10 +24,16 @@ __all__ = [
     "erf",
     "exp",
     "exp_within_range",
+    "expm1",
     "larger",
     "log",
+    "log1p",
+    "maximum",
+    "minimum",
     "narrow",
+    "plus",
     "relu",
+    "rounded",
     "sigmoid",
     "tanh",
     "wide",
@@ -391,6 +397,29 @@ def relu(x):
 
 
 @exact
+def log1p(x):
+    """log(1 + x): the logarithm of the rounded sum u, times what the rounding took, x / (u - 1)."""
+    u = _ONE + x
+    # Where u is infinite, so is x.
+    taken = _ONE if u == _INFINITY else u - _ONE
+    y = log(u) * (x / taken)
+    return x if u == _ONE else y
+
+
+@exact
+def expm1(x):
+    """e^x - 1: that of the rounded u = e^x, times x / log u."""
+    u = exp(x)
+    y = (u - _ONE) * (x / log(u))
+    near = x if u == _ONE else y
+    # Below, u is 0 or lost in the sum; above, it is infinite.
+    return near if abs(x) < _f(40) else u - _ONE
+
+
+# For generated kernels: of any floating dtype ----------------------------------------------
+
+
+@exact
 def maximum(x, y):
     """The larger one; NaN if one of them is."""
     return x if x >= y or x != x else y
@@ -400,3 +429,18 @@ def maximum(x, y):
 def minimum(x, y):
     """The smaller one; NaN if one of them is."""
     return x if x <= y or x != x else y
+
+
+_SIXTEEN_BITS = np.uint16(0)
+
+
+@exact
+def rounded(x):
+    """A float32 rounded to the nearest bfloat16, to even."""
+    return wide(narrow(x, _SIXTEEN_BITS))
+
+
+@numba.njit(fastmath={"reassoc"}, error_model="numpy", nogil=True, forceinline=True)
+def plus(x, y):
+    """x + y, which may be added in another order: so that a loop over it vectorises."""
+    return x + y
