@@ -56,6 +56,7 @@ class Compiled:
         self._entries: dict[Any, _Entry] = {}
         self._warned: set[str] = set()
         self._latest: Program | None = None
+        self._why_large = ""
         #: That of the latest call, if a quick test tells whether the next one is alike.
         self._latest_entry: Any = None
 
@@ -141,20 +142,25 @@ class Compiled:
     def _finish(self, entry: _Entry, found: Trace) -> None:
         graph = found.graph
         captured = [v for v in graph.values if v.kind == "captured"]
-        for run in self._passes.values():
+        for name, run in self._passes.items():
+            if name == "fuse" and self._make_small(entry, graph):
+                break
             run(graph)
             graph.check()
+        else:
+            entry.program = Program(graph, self._name)
+        self._latest = entry.program
         entry.guards = Guards(self._function, found.modules, captured)
-        entry.program = self._latest = self._made(graph)
         entry.graph, entry.attempts = None, 0
 
-    def _made(self, graph: Graph) -> Program:
-        program = Program(graph, self._name)
+    def _make_small(self, entry: _Entry, graph: Graph) -> bool:
+        """Make the program one native function, if it can be."""
         try:
-            return small_program(graph, program, self._name)
+            entry.program = small_program(graph, Program(graph, self._name), self._name)
         except UnsupportedError as reason:
             self._why_large = str(reason)
-            return program
+            return False
+        return True
 
     # To look at -------------------------------------------------------------------------
 

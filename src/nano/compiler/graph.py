@@ -35,7 +35,7 @@ class Memory:
     """What values share that are views of the same array.
 
     Attributes:
-        written: how many nodes write into it.
+        written: how many nodes overwrite it, not counting effects.
         outside: whether it is seen from outside: an argument's or a captured tensor's.
     """
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .fuse import fuse
 from .graph import Accumulate, Apply, Effect, Gradient, Graph, Memory, Node, Overwrite, Value
 
 __all__ = ["PASSES", "common_subexpressions", "dead_code", "effects_last", "fold_constants"]
@@ -27,8 +28,8 @@ def dead_code(graph: Graph) -> None:
         else:
             wanted = node.has_effect or any(v in needed for v in node.makes())
         if not wanted:
-            for v in node.writes():
-                v.memory.written -= 1
+            if isinstance(node, Overwrite):
+                node.inputs[0].memory.written -= 1
             continue
         node.outputs = [v if v in needed else None for v in node.outputs]
         for v in node.reads():
@@ -62,6 +63,8 @@ def common_subexpressions(graph: Graph) -> None:
     returned = set(graph.returned())
     for node in graph.nodes:
         replace_inputs(node, same)
+        if isinstance(node, Effect):
+            known.clear()  # it may write into what was read
         key = _key(node)
         earlier = known.get(key) if key is not None else None
         if earlier is None or not _may_share(node, earlier, returned):
@@ -204,4 +207,5 @@ PASSES: dict[str, Callable[[Graph], None]] = {
     "common_subexpressions": common_subexpressions,
     "dead_code": dead_code,
     "effects_last": effects_last,
+    "fuse": fuse,
 }

@@ -237,8 +237,6 @@ class _Tracer:
         tensors = [self._itself(t) for t in inputs]
         node = Effect(call=what, tensors=tensors, line=self._line())
         self.graph.nodes.append(node)
-        for value in node.writes():
-            value.memory.written += 1
         self._inside = True
         try:
             answer = proceed()
