@@ -41,7 +41,9 @@ class Call:
         function: without arguments.
         name: for people.
         kind: ``"step"`` moves the given tensors by their gradients, ``"clear"`` lets them
-            forget their gradients, ``"change"`` changes their gradients.
+            forget their gradients, ``"change"`` changes their gradients, ``"set"`` makes the
+            second tensor the gradient of the first, ``"replace"`` gives a tensor other memory;
+            ``"schedule"`` changes what an optimizer is set to.
     """
 
     __slots__ = ("function", "kind", "name")

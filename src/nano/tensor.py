@@ -26,7 +26,7 @@ from .errors import (
 )
 from .formatting import format_array
 from .handles import HookHandle
-from .hook import hooks, reading
+from .hook import Call, hooks, reading, through_hooks
 from .layouts import checked_format, contiguous_format, lies_in, memory_format
 from .storage import Storage, View, storage_of
 
@@ -263,6 +263,8 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that ``backward()`` added up here, of the same shape and dtype; or None."""
+        if hooks:
+            reading("grad", self)
         return self._grad
 
     @grad.setter
@@ -280,7 +282,16 @@ class Tensor:
                 )
             if value is self:
                 raise GradientError("grad", "a tensor cannot be its own gradient.")
-        self._grad = value
+
+        def run() -> None:
+            self._grad = value
+
+        if not hooks:
+            run()
+        elif value is None:
+            through_hooks(Call("grad", "clear", run), (self,), {}, run)
+        else:
+            through_hooks(Call("grad", "set", run), (self, value), {}, run)
 
     @property
     def _version(self) -> int:
@@ -325,6 +336,8 @@ class Tensor:
             raise GradientError(
                 "data", f"a tensor that requires gradients cannot hold {value.dtype}."
             )
+        if hooks:
+            through_hooks(Call("data", "replace", lambda: None), (self, value), {}, lambda: None)
         writes = self._version
         self._data = value._data.view()
         self._storage = None

@@ -27,6 +27,7 @@ __all__ = [
     "Memory",
     "Node",
     "Overwrite",
+    "SetGradient",
     "Value",
 ]
 
@@ -164,6 +165,7 @@ class Apply(Node):
             on it.
         hidden: for the outputs from ``count`` on, where ``forward`` left them.
         count: how many outputs ``forward`` returns.
+        several: whether it returns them in a tuple, as it may do with one, too.
         random: whether it draws random numbers, so that each use gives others.
     """
 
@@ -171,6 +173,7 @@ class Apply(Node):
     attributes: dict[str, Any] = field(default_factory=dict)
     needs: tuple[bool, ...] = ()
     count: int = 1
+    several: bool = False
     hidden: list[Hidden] = field(default_factory=list)
     random: bool = False
 
@@ -195,10 +198,12 @@ class Overwrite(Node):
         writer: the operator as the user wrote it: ``add_``.
         counts: the argument or captured value whose Tensor counts the write; None if the
             memory is inside.
+        of_gradient: whether it is the gradient of that Tensor which is written.
     """
 
     writer: str
     counts: Value | None = None
+    of_gradient: bool = False
 
     @property
     def name(self) -> str:
@@ -217,6 +222,20 @@ class Accumulate(Node):
     """``leaf.grad += the input``; the leaf is an argument or captured."""
 
     leaf: Value
+
+    @property
+    def has_effect(self) -> bool:
+        return True
+
+
+@dataclass(eq=False, kw_only=True)
+class SetGradient(Node):
+    """``leaf.grad = the input``, which from then on may be written as the gradient is."""
+
+    leaf: Value
+
+    def writes(self) -> Iterator[Value]:
+        yield self.inputs[0]
 
     @property
     def has_effect(self) -> bool:
@@ -334,7 +353,7 @@ def listed(node: Node) -> str:
     arguments = [_shown(x) for x in node.inputs]
     if isinstance(node, Apply):
         arguments += [f"{k}={_shown(x)}" for k, x in node.attributes.items()]
-    elif isinstance(node, (Accumulate, Gradient)):
+    elif isinstance(node, (Accumulate, Gradient, SetGradient)):
         arguments.insert(0, node.leaf.name)
     elif isinstance(node, Effect):
         arguments += [v.name for v in node.tensors]

@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Accumulate, Apply, Effect, Gradient, Graph, Memory, Node, Overwrite, Value
+from .graph import (
+    Accumulate,
+    Apply,
+    Effect,
+    Gradient,
+    Graph,
+    Memory,
+    Node,
+    Overwrite,
+    SetGradient,
+    Value,
+)
 
 __all__ = ["PASSES", "common_subexpressions", "dead_code", "effects_last", "fold_constants"]
 
@@ -45,7 +56,7 @@ def _is_used(v: Value, needed: set[Value], graph: Graph) -> bool:
 
 def _outside_of(node: Node) -> list[Value]:
     """The values whose Tensors a node works on by itself."""
-    if isinstance(node, (Accumulate, Gradient)):
+    if isinstance(node, (Accumulate, Gradient, SetGradient)):
         return [node.leaf]
     if isinstance(node, Effect):
         return node.tensors
@@ -133,6 +144,7 @@ def _is_constant(node: Node) -> Any:
     return (
         isinstance(node, Apply)
         and not node.random
+        and not node.several
         and len(node.outputs) == 1
         and node.outputs[0] is not None
         and not any(isinstance(x, Value) for x in node.attributes.values())
@@ -175,7 +187,7 @@ def effects_last(graph: Graph) -> None:
 def _is_outside(node: Node) -> bool:
     if isinstance(node, Overwrite):
         return node.counts is not None
-    return isinstance(node, (Accumulate, Effect, Gradient))
+    return isinstance(node, (Accumulate, Effect, Gradient, SetGradient))
 
 
 def replace_inputs(node: Node, same: dict[Value, Value]) -> None:

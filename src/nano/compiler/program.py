@@ -16,8 +16,19 @@ from numpy.typing import NDArray
 
 from ..autograd.function import Function
 from ..autograd.views import bump_version
+from ..storage import storage_of
 from ..tensor import Tensor, wrap
-from .graph import Accumulate, Apply, Effect, Gradient, Graph, Node, Overwrite, Value
+from .graph import (
+    Accumulate,
+    Apply,
+    Effect,
+    Gradient,
+    Graph,
+    Node,
+    Overwrite,
+    SetGradient,
+    Value,
+)
 
 __all__ = ["Program"]
 
@@ -56,6 +67,7 @@ class _Writer:
             "copyto": np.copyto,
             "asarray": np.asarray,
             "bump_version": bump_version,
+            "share": _share,
             "wrap": wrap,
         }
         self._lines: list[str] = []
@@ -74,6 +86,7 @@ class _Writer:
                 self._line(line, place)
                 place = ""
             self._forget(i)
+        self._wrap_results()
         self._line(f"return {self._result(self.graph.result)}")
         return "\n".join(self._lines) + "\n"
 
@@ -108,13 +121,19 @@ class _Writer:
             target, source = (x.name for x in node.inputs)
             lines = [f"copyto({target}, {source}, casting='unsafe')"]
             if node.counts is not None:
-                lines.append(f"bump_version({self._tensor(node.counts)}, {node.writer!r})")
+                counted = self._tensor(node.counts) + ("._grad" if node.of_gradient else "")
+                lines.append(f"bump_version({counted}, {node.writer!r})")
             return lines
         if isinstance(node, Accumulate):
             (gradient,) = node.inputs
             alone = gradient.node is not None and self._is_alone(gradient, node)
             given = gradient.name if alone else f"{gradient.name}.copy('K')"
             return [f"accumulate({self._tensor(node.leaf)}, {given})"]
+        if isinstance(node, SetGradient):
+            (v,) = node.inputs
+            lasts = v.kind in ("argument", "captured")
+            given = self._tensor(v) if lasts else f"wrap({v.name})"
+            return [f"{self._tensor(node.leaf)}._grad = {given}"]
         if isinstance(node, Gradient):
             (made,) = node.makes()
             return [f"{made.name} = {self._tensor(node.leaf)}._grad._data"]
@@ -149,14 +168,14 @@ class _Writer:
             lines.append(f"ctx = {context}")
             context = "ctx"
         call = f"{name}.forward({', '.join([context, *arguments])})"
-        if node.count == 1:
+        if not node.several:
             (v,) = shown
             # NumPy gives a number where an array has no dimensions.
             call = call if v is None or v.shape else f"asarray({call})"
             lines.append(call if v is None else f"{v.name} = {call}")
         else:
-            names = ", ".join("_" if v is None else v.name for v in shown)
-            lines.append(f"{names} = {call}" if shown else call)
+            names = "".join("_, " if v is None else f"{v.name}, " for v in shown)
+            lines.append(f"{names.rstrip()} = {call}" if shown else call)
             lines += [f"{v.name} = asarray({v.name})" for v in shown if v and not v.shape]
         for v, place in hidden:
             if place.saved:
@@ -202,15 +221,30 @@ class _Writer:
         used = any(v is x for n in later for x in n.reads())
         return not used and all(v is not x for x in self.graph.returned())
 
+    def _wrap_results(self) -> None:
+        """Make Tensors of what is returned; those that show the same memory know each other."""
+        owners = {
+            v.memory: self._tensor(v)
+            for v in self.graph.values
+            if v.kind in ("argument", "captured")
+        }
+        for v in dict.fromkeys(self.graph.returned()):
+            if v.kind in ("argument", "captured"):
+                continue
+            if v.kind == "constant":
+                made = f"wrap({v.name}.copy('K'))"
+            elif v.memory in owners:
+                made = f"share({v.name}, {owners[v.memory]})"
+            else:
+                made = f"wrap({v.name})"
+                owners[v.memory] = f"r{v.number}"
+            self._line(f"r{v.number} = {made}")
+
     def _result(self, x: Any) -> str:
         if isinstance(x, Value):
             if x.kind in ("argument", "captured"):
                 return self._tensor(x)
-            if x.kind == "constant":
-                return f"wrap({x.name}.copy('K'))"
-            if x.memory.outside:
-                return f"wrap({x.name}.view())"
-            return f"wrap({x.name})"
+            return f"r{x.number}"
         if type(x) is dict:
             return "{" + ", ".join(f"{k!r}: {self._result(y)}" for k, y in x.items()) + "}"
         if type(x) is tuple:
@@ -254,6 +288,13 @@ def _context(function: type[Function], needs: list[Any]) -> Function:
     ctx = function()
     ctx._edges = needs
     return ctx
+
+
+def _share(array: NDArray, owner: Tensor) -> Tensor:
+    """A Tensor of an array in the memory of ``owner``, which counts the writes of both."""
+    t = wrap(array.view())
+    t._storage = storage_of(owner)
+    return t
 
 
 def _accumulate(leaf: Tensor, gradient: NDArray) -> None:

@@ -19,10 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..autograd.function import AccumulateGrad, Function
+from ..autograd.restated import Alias
 from ..errors import GraphBreak
 from ..hook import Call, Read, Write, add_hook, remove_hook
 from ..tensor import Tensor
-from .graph import Accumulate, Apply, Effect, Gradient, Graph, Hidden, Memory, Overwrite, Value
+from .graph import (
+    Accumulate,
+    Apply,
+    Effect,
+    Gradient,
+    Graph,
+    Hidden,
+    Memory,
+    Overwrite,
+    SetGradient,
+    Value,
+)
 from .trees import map_leaves
 
 __all__ = ["Trace", "trace"]
@@ -95,7 +107,10 @@ class _Tracer:
         self._before: dict[Memory, tuple[Value, NDArray]] = {}
         self._differentiated: set[Function] = set()
         self._modules: set[int] = set()
-        for i, t in enumerate(tensors):
+        #: The Tensor as which a value is returned; others that show the same are its aliases.
+        self._results: dict[Value, Tensor] = {}
+        self._tensors = list(tensors)
+        for i, t in enumerate(self._tensors):
             self._outside("argument", i, t._data)
 
     def __call__(
@@ -174,8 +189,9 @@ class _Tracer:
             inputs=given,
             attributes=named,
             line=line,
-            phase="" if self._node is None else self._node.name(),
+            phase="" if self._node is None else Function.name(self._node),
             count=len(made),
+            several=type(outputs) is tuple,
             random=function.random,
         )
         self.graph.nodes.append(node)
@@ -208,8 +224,14 @@ class _Tracer:
         t, source = inputs
         target = self._input(t)
         memory = target.memory
-        counts = self._itself(t if t._view is None else t._view.base) if memory.outside else None
-        if counts is not None and counts.kind == "captured" and memory not in self._before:
+        leaf = self._leaf_of(t if t._view is None else t._view.base)
+        if leaf is not None:
+            counts: Value | None = leaf
+        elif memory.outside:
+            counts = self._itself(t if t._view is None else t._view.base)
+        else:
+            counts = None
+        if leaf is None and counts is not None and counts.kind == "captured" and memory not in self._before:
             self._before[memory] = counts, counts.content._data.copy(order="K")
         memory.written += 1
         self.graph.nodes.append(
@@ -217,6 +239,7 @@ class _Tracer:
                 writer=what.name,
                 inputs=[target, self._input(source)],
                 counts=counts,
+                of_gradient=leaf is not None,
                 line=self._line(),
             )
         )
@@ -234,6 +257,17 @@ class _Tracer:
             self._gradients[id(leaf._grad)] = leaf._grad, value
 
     def _called(self, what: Call, inputs: Any, proceed: Callable[[], Any]) -> Any:
+        if what.kind == "replace":
+            raise GraphBreak(
+                "compile",
+                "a tensor is given other memory, which a compiled program would not see.",
+                facts=f"at {self._line()} · shape {inputs[0].shape}",
+                hint="Write into the memory that it has, with copy_().",
+            )
+        if what.kind == "set":
+            return self._gradient_set(*inputs, proceed)
+        if what.kind == "clear":
+            self._keep_cleared(inputs)
         tensors = [self._itself(t) for t in inputs]
         node = Effect(call=what, tensors=tensors, line=self._line())
         self.graph.nodes.append(node)
@@ -250,7 +284,28 @@ class _Tracer:
             node.outputs.append(self._made(node, answer._data))
         return answer
 
+    def _gradient_set(self, leaf: Tensor, gradient: Tensor, proceed: Callable[[], Any]) -> Any:
+        node = SetGradient(leaf=self._itself(leaf), inputs=[self._input(gradient)])
+        node.line = self._line()
+        node.inputs[0].memory.written += 1
+        self.graph.nodes.append(node)
+        answer = proceed()
+        self._note_gradient(leaf, node.leaf)
+        return answer
+
+    def _keep_cleared(self, leaves: Iterable[Tensor]) -> None:
+        """Gradients that were seen in ``.grad`` may be used after it has forgotten them."""
+        for leaf in leaves:
+            if id(leaf._grad) in self._gradients:
+                self._input(leaf._grad)
+                del self._gradients[id(leaf._grad)]
+
     def _read(self, what: Read, inputs: Any, proceed: Callable[[], Any]) -> Any:
+        if what.name == "grad":
+            (leaf,) = inputs
+            if leaf._edge is None and leaf._grad is not None:
+                self._note_gradient(leaf, self._itself(leaf))
+            return proceed()
         for t in inputs:
             value = self._find(t._data)
             if value is not None or id(t) in self._gradients:
@@ -271,9 +326,9 @@ class _Tracer:
         """The value of a Tensor; None and numbers as they are."""
         if not isinstance(x, Tensor):
             return x
-        kept = self._gradients.get(id(x))
-        if kept is not None and kept[0] is x:
-            node = Gradient(leaf=kept[1])
+        leaf = self._leaf_of(x)
+        if leaf is not None:
+            node = Gradient(leaf=leaf)
             value = self._new("result", None, x._data)
             value.node = node
             node.outputs.append(value)
@@ -281,6 +336,11 @@ class _Tracer:
             return value
         value = self._find(x._data)
         return self._outside("captured", x, x._data) if value is None else value
+
+    def _leaf_of(self, t: Tensor) -> Value | None:
+        """The leaf in whose ``.grad`` a tensor lies, if it was seen there."""
+        kept = self._gradients.get(id(t))
+        return kept[1] if kept is not None and kept[0] is t else None
 
     def _itself(self, t: Tensor) -> Value:
         """The value of just this Tensor, not of another one that shows the same memory."""
@@ -423,10 +483,26 @@ class _Tracer:
             kept.append(node)
         self.graph.nodes = kept
 
+    def _result(self, t: Tensor) -> Value:
+        """The value of a Tensor that is returned; of another one that shows the same, an alias."""
+        value = self._input(t)
+        if value.kind in ("argument", "captured"):
+            shown = self._tensors[value.content] if value.kind == "argument" else value.content
+        else:
+            shown = self._results.setdefault(value, t)
+        if shown is t:
+            return value
+        node = Apply(function=Alias, inputs=[value], needs=(False,), line=self._line())
+        alias = self.graph.value("result", None, t._data, value.memory)
+        alias.node = node
+        node.outputs.append(alias)
+        self.graph.nodes.append(node)
+        return alias
+
     def _returned(self, x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        value = self._input(x)
+        value = self._result(x)
         node = None if x._edge is None else x._edge[0]
         if node is not None and node not in self._differentiated:
             raise GraphBreak(
