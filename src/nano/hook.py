@@ -44,14 +44,22 @@ class Call:
             forget their gradients, ``"change"`` changes their gradients, ``"set"`` makes the
             second tensor the gradient of the first, ``"replace"`` gives a tensor other memory;
             ``"schedule"`` changes what an optimizer is set to.
+        tensors: gives those that it would work on now, if they may become others.
     """
 
-    __slots__ = ("function", "kind", "name")
+    __slots__ = ("function", "kind", "name", "tensors")
 
-    def __init__(self, name: str, kind: str, function: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        function: Callable[[], Any],
+        tensors: Callable[[], list[Any]] | None = None,
+    ) -> None:
         self.name = name
         self.kind = kind
         self.function = function
+        self.tensors = tensors
 
 
 #: Calls ``hook(what, inputs, attributes, proceed)``, which returns what ``proceed()`` returns.

@@ -11,7 +11,7 @@ from ..errors import GraphBreak, InputError
 from ..hook import hooks
 from ..tensor import Tensor
 from .compare import difference, settle_constants
-from .graph import Graph
+from .graph import Effect, Graph
 from .guards import Guards, signature
 from .passes import PASSES
 from .program import Program
@@ -130,10 +130,11 @@ class Compiled:
     def _finish(self, entry: _Entry, found: Trace) -> None:
         graph = found.graph
         captured = [v for v in graph.values if v.kind == "captured"]
+        calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
         for run in self._passes.values():
             run(graph)
             graph.check()
-        entry.guards = Guards(self._function, found.modules, captured)
+        entry.guards = Guards(self._function, found.modules, captured, calls)
         entry.program = self._latest = Program(graph, self._name)
         entry.graph, entry.attempts = None, 0
 

@@ -17,6 +17,7 @@ from ..autograd.grad_mode import mode
 from ..backends import precision
 from ..dtypes import get_default_dtype
 from ..functions.autocast import state as autocast_state
+from ..hook import Call
 from ..tensor import Tensor
 from .graph import Value
 
@@ -68,6 +69,10 @@ class _Same:
         return id(self.object)
 
 
+def _ids(tensors: Iterable[Any]) -> list[int]:
+    return [id(t) for t in tensors]
+
+
 class Guards:
     """Conditions that are asked at every call.
 
@@ -77,10 +82,14 @@ class Guards:
     """
 
     def __init__(
-        self, function: Callable[..., Any], modules: Iterable[Any], captured: Iterable[Value]
+        self,
+        function: Callable[..., Any],
+        modules: Iterable[Any],
+        captured: Iterable[Value],
+        calls: Iterable[Call],
     ) -> None:
         self._conditions: list[str] = []
-        self._scope: dict[str, Any] = {"id": id, "len": len}
+        self._scope: dict[str, Any] = {"id": id, "len": len, "list": list, "map": map}
         self._gone: list[Any] = []
         self._watched: list[Any] = []
         self._names: dict[int, str] = {}
@@ -89,6 +98,10 @@ class Guards:
             self._module(module)
         for value in captured:
             self._tensor(value.content)
+        for call in calls:
+            if call.tensors is not None:
+                given = self._bind(call.tensors)
+                self._conditions.append(f"list(map(id, {given}())) == {_ids(call.tensors())}")
         body = " and\n        ".join(self._conditions) or "True"
         self.source = f"def holds():\n    return (\n        {body}\n    )\n"
         exec(self.source, self._scope)

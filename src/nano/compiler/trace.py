@@ -231,7 +231,12 @@ class _Tracer:
             counts = self._itself(t if t._view is None else t._view.base)
         else:
             counts = None
-        if leaf is None and counts is not None and counts.kind == "captured" and memory not in self._before:
+        if (
+            leaf is None
+            and counts is not None
+            and counts.kind == "captured"
+            and memory not in self._before
+        ):
             self._before[memory] = counts, counts.content._data.copy(order="K")
         memory.written += 1
         self.graph.nodes.append(
@@ -305,6 +310,7 @@ class _Tracer:
             (leaf,) = inputs
             if leaf._edge is None and leaf._grad is not None:
                 self._note_gradient(leaf, self._itself(leaf))
+                self._input(leaf._grad)
             return proceed()
         for t in inputs:
             value = self._find(t._data)
@@ -328,9 +334,13 @@ class _Tracer:
             return x
         leaf = self._leaf_of(x)
         if leaf is not None:
+            known = self._known(x._data)
+            if known is not None and isinstance(known.node, Gradient):
+                return known
             node = Gradient(leaf=leaf)
             value = self._new("result", None, x._data)
             value.node = node
+            value.memory.written += 1  # by gradients that arrive later
             node.outputs.append(value)
             self.graph.nodes.append(node)
             return value
