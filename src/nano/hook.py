@@ -9,6 +9,7 @@ does, each place asks whether the list is empty, and goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 __all__ = ["Call", "Read", "Write", "add_hook", "hooks", "reading", "remove_hook", "through_hooks"]
@@ -96,13 +97,10 @@ def through_hooks(
     what: Any, inputs: tuple[Any, ...], attributes: dict[str, Any], run: Callable[[], Any]
 ) -> Any:
     """What ``run()`` gives, with the hooks around it."""
-
-    def descend(depth: int) -> Any:
-        if depth < 0 or depth >= len(hooks):
-            return run()
-        return hooks[depth](what, inputs, attributes, lambda: descend(depth - 1))
-
-    return descend(len(hooks) - 1)
+    # Not a function that calls itself: it would be a cycle, which holds the inputs.
+    for hook in hooks:
+        run = partial(hook, what, inputs, attributes, run)
+    return run()
 
 
 def reading(name: str, *tensors: Any) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..autograd.function import Function
 
@@ -29,6 +30,7 @@ __all__ = [
     "Overwrite",
     "SetGradient",
     "Value",
+    "owner_of",
 ]
 
 
@@ -345,6 +347,13 @@ class Graph:
             lines.append(listed(node))
         lines.append(f"return {_shown(self.result)}")
         return "\n".join(lines)
+
+
+def owner_of(array: NDArray) -> NDArray:
+    """The array that owns the memory which ``array`` shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def listed(node: Node) -> str:

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..autograd.grad_mode import mode
 from ..backends import precision
 from ..dtypes import get_default_dtype
 from ..functions.autocast import state as autocast_state
 from ..hook import Call
 from ..tensor import Tensor
-from .graph import Value
+from .graph import Value, owner_of
 
 __all__ = ["Guards", "signature"]
 
@@ -31,8 +33,8 @@ _PLAIN_TYPES = frozenset(_PLAIN)
 def signature(leaves: Iterable[Any]) -> tuple[Any, ...]:
     """What a program depends on, of the arguments and of the modes of this thread.
 
-    Of a Tensor that is shape, dtype, strides, whether it requires gradients and which earlier
-    argument it is, if any; of a plain Python value its type and value, of all else the object.
+    Of a Tensor that is shape, dtype, strides, whether it requires gradients, which earlier
+    argument it is, if any, and where it lies in the memory of an earlier one; of a plain Python value its type and value, of all else the object.
     """
     found: list[Any] = [
         mode.enabled,
@@ -42,16 +44,25 @@ def signature(leaves: Iterable[Any]) -> tuple[Any, ...]:
         get_default_dtype(),
     ]
     seen: dict[int, int] = {}
+    owners: dict[int, NDArray] = {}
     for x in leaves:
         if isinstance(x, Tensor):
             data = x._data
             earlier = seen.setdefault(id(x), len(seen))
             found.append((Tensor, data.shape, data.dtype, data.strides, x._requires_grad, earlier))
+            owner = owner_of(data)
+            first = owners.setdefault(id(owner), data)
+            if first is not data:
+                found.append(_address(data) - _address(first))
         elif type(x) in _PLAIN_TYPES:
             found.append((type(x), x))
         else:
             found.append((_Same(x),))
     return tuple(found)
+
+
+def _address(array: NDArray) -> int:
+    return array.__array_interface__["data"][0]
 
 
 class _Same:

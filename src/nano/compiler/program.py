@@ -137,6 +137,8 @@ class _Writer:
         if isinstance(node, Gradient):
             (made,) = node.makes()
             return [f"{made.name} = {self._tensor(node.leaf)}._grad._data"]
+        if isinstance(node, Effect) and node.call.kind == "clear":
+            return [f"{self._tensor(v)}._grad = None" for v in node.tensors]
         if isinstance(node, Effect):
             call = f"{self._bind(_identifier(node.name, id(node.call)), node.call.function)}()"
             return [f"{v.name} = {call}._data" for v in node.makes()] or [call]

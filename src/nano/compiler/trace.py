@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..autograd.function import AccumulateGrad, Function
 from ..autograd.restated import Alias
 from ..errors import GraphBreak
+from ..functions.conversion import Clone
 from ..hook import Call, Read, Write, add_hook, remove_hook
 from ..tensor import Tensor
 from .graph import (
@@ -34,6 +35,7 @@ from .graph import (
     Overwrite,
     SetGradient,
     Value,
+    owner_of,
 )
 from .trees import map_leaves
 
@@ -107,6 +109,8 @@ class _Tracer:
         self._before: dict[Memory, tuple[Value, NDArray]] = {}
         self._differentiated: set[Function] = set()
         self._modules: set[int] = set()
+        #: By id, leaves that the function makes over the memory of an argument.
+        self._inner_leaves: dict[int, Value] = {}
         #: The Tensor as which a value is returned; others that show the same are its aliases.
         self._results: dict[Value, Tensor] = {}
         self._tensors = list(tensors)
@@ -225,19 +229,11 @@ class _Tracer:
         target = self._input(t)
         memory = target.memory
         leaf = self._leaf_of(t if t._view is None else t._view.base)
-        if leaf is not None:
-            counts: Value | None = leaf
-        elif memory.outside:
-            counts = self._itself(t if t._view is None else t._view.base)
-        else:
-            counts = None
-        if (
-            leaf is None
-            and counts is not None
-            and counts.kind == "captured"
-            and memory not in self._before
-        ):
-            self._before[memory] = counts, counts.content._data.copy(order="K")
+        counts = leaf
+        if leaf is None and memory.outside:
+            counts = self._counting(t, memory)
+            if counts.kind == "captured" and memory not in self._before:
+                self._before[memory] = counts, counts.content._data.copy(order="K")
         memory.written += 1
         self.graph.nodes.append(
             Overwrite(
@@ -251,10 +247,29 @@ class _Tracer:
         return proceed()
 
     def _arrived(self, leaf: Tensor, gradient: Tensor, proceed: Callable[[], Any]) -> Any:
+        if leaf._edge is not None:
+            return self._retained(leaf, gradient, proceed)
         node = Accumulate(leaf=self._itself(leaf), inputs=[self._input(gradient)])
         self.graph.nodes.append(node)
         answer = proceed()
         self._note_gradient(leaf, node.leaf)
+        return answer
+
+    def _retained(self, t: Tensor, gradient: Tensor, proceed: Callable[[], Any]) -> Any:
+        """The gradient of a tensor inside of the graph: another result."""
+        if t._grad is not None:
+            raise GraphBreak(
+                "compile",
+                "a gradient is added to the .grad of a tensor that is no leaf.",
+                facts=f"at {self._line()} · shape {t.shape}",
+                hint="Ask for the gradients with nano.autograd.grad().",
+            )
+        value = self._input(gradient)
+        answer = proceed()
+        if self._known(t._grad._data) is None:  # type: ignore[union-attr]
+            node = Apply(function=Clone, inputs=[value], needs=(False,), line=self._line())
+            self.graph.nodes.append(node)
+            node.outputs.append(self._made(node, t._grad._data))  # type: ignore[union-attr]
         return answer
 
     def _note_gradient(self, leaf: Tensor, value: Value) -> None:
@@ -274,6 +289,13 @@ class _Tracer:
         if what.kind == "clear":
             self._keep_cleared(inputs)
         tensors = [self._itself(t) for t in inputs]
+        if what.kind != "clear" and any(v.kind == "argument" for v in tensors):
+            raise GraphBreak(
+                "compile",
+                f"{what.name}() works on an argument: the next time it would be another tensor.",
+                facts=f"at {self._line()}",
+                hint="Let the function find the parameters elsewhere, in a closure.",
+            )
         node = Effect(call=what, tensors=tensors, line=self._line())
         self.graph.nodes.append(node)
         for value in node.writes():
@@ -352,12 +374,26 @@ class _Tracer:
         kept = self._gradients.get(id(t))
         return kept[1] if kept is not None and kept[0] is t else None
 
+    def _counting(self, t: Tensor, memory: Memory) -> Value:
+        """The argument or captured value that counts the writes to ``t``, which shows it."""
+        owner = t if t._view is None else t._view.base
+        if self._known(owner._data) is not None:
+            return self._itself(owner)
+        return next(v for v in self.graph.values if v.memory is memory and v.kind != "constant")
+
     def _itself(self, t: Tensor) -> Value:
         """The value of just this Tensor, not of another one that shows the same memory."""
         value = self._input(t)
-        if value.kind != "argument" and value.content is not t:
-            value = self._outside("captured", t, t._data)
-        return value
+        if value.kind != "argument":
+            return value if value.content is t else self._outside("captured", t, t._data)
+        if self._tensors[value.content] is t:
+            return value
+        # Another Tensor over an argument's memory: as an input it stands for the argument.
+        known = self._inner_leaves.get(id(t))
+        if known is None:
+            known = self.graph.value("captured", t, t._data, value.memory)
+            self._inner_leaves[id(t)] = known
+        return known
 
     def _attribute(self, function: type[Function], x: Any) -> Any:
         """A keyword argument with values in place of arrays."""
@@ -377,7 +413,7 @@ class _Tracer:
 
     def _known(self, array: NDArray) -> Value | None:
         """The value that an array is, whichever object it comes as; None if it is new."""
-        owner = _owner(array)
+        owner = owner_of(array)
         known = self._owners.get(id(owner))
         if known is None or known[0]() is not owner:
             return None
@@ -386,7 +422,7 @@ class _Tracer:
     def _find(self, array: NDArray) -> Value | None:
         """As :meth:`_known`; but where the memory is known, the value must be."""
         value = self._known(array)
-        if value is None and self._owners.get(id(_owner(array)), _NOBODY)[0]() is _owner(array):
+        if value is None and self._owners.get(id(owner_of(array)), _NOBODY)[0]() is owner_of(array):
             raise GraphBreak(
                 "compile",
                 "an array shows memory of a traced tensor in a way that no operator has made.",
@@ -408,7 +444,7 @@ class _Tracer:
         return value
 
     def _new(self, kind: str, content: Any, array: NDArray) -> Value:
-        owner = _owner(array)
+        owner = owner_of(array)
         known = self._owners.get(id(owner))
         if known is None or known[0]() is not owner:
             # When it is freed, another array may get its id.
@@ -450,7 +486,10 @@ class _Tracer:
 
     def _end(self, result: Any) -> None:
         self.graph.result = map_leaves(self._returned, result)
+        # These hold leaves.
         self._gradients.clear()
+        self._differentiated.clear()
+        self._results.clear()
         self._prefer_lasting()
         for memory, (value, content) in self._before.items():
             # Nobody but the graph holds it: it was made in this run, and is made anew each time.
@@ -492,6 +531,9 @@ class _Tracer:
                 continue
             kept.append(node)
         self.graph.nodes = kept
+        used = {node.leaf for node in kept if isinstance(node, (Accumulate, Gradient, SetGradient))}
+        unused = [v for v in self._inner_leaves.values() if v not in used and self._is_alone(v)]
+        self.graph.values = [v for v in self.graph.values if v not in unused]
 
     def _result(self, t: Tensor) -> Value:
         """The value of a Tensor that is returned; of another one that shows the same, an alias."""
@@ -533,13 +575,6 @@ def _references_if_alone() -> int:
 
 _ALONE = _references_if_alone()
 _NOBODY: Any = (lambda: None, None, None)
-
-
-def _owner(array: NDArray) -> NDArray:
-    """The array that owns the memory which ``array`` shows."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def _place(array: NDArray) -> Any:
