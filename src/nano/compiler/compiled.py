@@ -15,6 +15,7 @@ from .graph import Effect, Graph
 from .guards import Guards, signature
 from .passes import PASSES
 from .program import Program
+from .surroundings import PLAIN
 from .trace import Trace, trace
 from .trees import leaves
 
@@ -74,7 +75,7 @@ class Compiled:
             if entry.guards.holds():
                 self._latest = entry.program
                 return entry.program.run(*_tensors(given))
-            entry.program = entry.graph = None
+            entry.program = entry.graph = entry.guards = None
         if entry.hopeless:
             return self._function(*args, **kwargs)
         return self._look(entry, args, kwargs, _tensors(given))
@@ -106,10 +107,16 @@ class Compiled:
             self._warn("break", f"{self._name} runs uncompiled. {found.broken}")
             return found.result
         before, entry.graph = entry.graph, found.graph
+        around, given = entry.guards, [x for x in leaves((args, kwargs)) if not _is_plain(x)]
+        entry.guards = Guards(self._function, found.modules, given)
         reason = "" if before is None else difference(before, found.graph)
-        if before is not None and not reason:
+        if around is not None and not reason:
+            changed = around.broken()
+            if changed is not None:
+                reason = f"it changes {changed.what} as it runs, which a program would not"
+        if before is not None and around is not None and not reason:
             settle_constants(before, found.graph)
-            self._finish(entry, found)
+            self._finish(entry, found, given, around.growing())
         elif entry.attempts > _PATIENCE:
             self._give_up(entry, reason)
         return found.result
@@ -127,14 +134,14 @@ class Compiled:
         entry.hopeless = True
         self._warn("break", f"{self._name} runs uncompiled. {error}")
 
-    def _finish(self, entry: _Entry, found: Trace) -> None:
+    def _finish(self, entry: _Entry, found: Trace, given: Any, growing: frozenset[int]) -> None:
         graph = found.graph
         captured = [v for v in graph.values if v.kind == "captured"]
         calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
         for run in self._passes.values():
             run(graph)
             graph.check()
-        entry.guards = Guards(self._function, found.modules, captured, calls)
+        entry.guards = Guards(self._function, found.modules, given, captured, calls, growing)
         entry.program = self._latest = Program(graph, self._name)
         entry.graph, entry.attempts = None, 0
 
@@ -161,6 +168,10 @@ class Compiled:
     def __repr__(self) -> str:
         ready = sum(e.program is not None for e in self._entries.values())
         return f"<nano.compile {self._name}: {ready} programs>"
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, Tensor) or type(x) in PLAIN
 
 
 def _tensors(given: list[Any]) -> list[Tensor]:
