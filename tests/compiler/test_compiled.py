@@ -430,6 +430,21 @@ def test_writes_count():
         z.sum().backward()
 
 
+def test_a_result_that_is_made_and_filled():
+    def make():
+        def function(x):
+            y = nano.zeros(3, 2)
+            y[0] = x
+            y[1:].add_(x * 2)
+            z = nano.ones(2)
+            z.mul_(x)
+            return y, z + 1
+
+        return function, []
+
+    check(make, lambda i: (normal(2, seed=i),), steps=5)
+
+
 def test_average_of_weights():
     def make():
         net, average = nn.Linear(3, 2), nn.Linear(3, 2)

@@ -98,12 +98,18 @@ def settle_constants(first: Graph, second: Graph) -> None:
             continue
         # Another Tensor over the same memory, such as p.detach(), is no constant.
         if not np.shares_memory(v.content._data, w.content._data):
-            w.kind, w.content = "constant", w.content._data
+            w.kind, w.content = "constant", _array(w)
             w.memory.outside = False
+    for node in second.nodes:
+        if isinstance(node, Overwrite) and node.counts is not None:
+            if node.counts.kind == "constant":
+                node.counts = None
 
 
 def _array(v: Value) -> Any:
-    return v.content if v.kind == "constant" else v.content._data
+    if v.kind == "constant":
+        return v.content
+    return v.content._data if v.before is None else v.before
 
 
 def _equal(x: Any, y: Any) -> bool:

@@ -60,9 +60,12 @@ class Value:
             the array as it is when the program begins.
         shape, dtype, strides: as they were when it was traced; strides in bytes.
         node: what makes it; None unless it is a result.
+        before: of a captured value that is written, what it held before.
     """
 
-    __slots__ = ("content", "dtype", "kind", "memory", "node", "number", "shape", "strides")
+    __slots__ = (
+        *("before", "content", "dtype", "kind", "memory", "node", "number", "shape", "strides"),
+    )
 
     def __init__(self, number: int, kind: str, content: Any, array: Any, memory: Memory) -> None:
         self.number = number
@@ -73,6 +76,7 @@ class Value:
         self.strides: tuple[int, ...] = array.strides
         self.memory = memory
         self.node: Node | None = None
+        self.before: Any = None
 
     @property
     def name(self) -> str:

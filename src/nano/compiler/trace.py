@@ -496,6 +496,8 @@ class _Tracer:
             if self._is_alone(value):
                 value.kind, value.content = "constant", content
                 memory.outside = False
+            else:
+                value.before = content
         self._drop_inner_leaves()
 
     def _is_alone(self, value: Value) -> bool:
