@@ -101,9 +101,9 @@ def settle_constants(first: Graph, second: Graph) -> None:
             w.kind, w.content = "constant", _array(w)
             w.memory.outside = False
     for node in second.nodes:
-        if isinstance(node, Overwrite) and node.counts is not None:
-            if node.counts.kind == "constant":
-                node.counts = None
+        counts = node.counts if isinstance(node, Overwrite) else None
+        if counts is not None and counts.kind == "constant":
+            node.counts = None  # type: ignore[attr-defined]
 
 
 def _array(v: Value) -> Any:

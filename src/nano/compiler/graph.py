@@ -31,6 +31,8 @@ __all__ = [
     "SetGradient",
     "Value",
     "owner_of",
+    "replace_inputs",
+    "replaced",
 ]
 
 
@@ -351,6 +353,27 @@ class Graph:
             lines.append(listed(node))
         lines.append(f"return {_shown(self.result)}")
         return "\n".join(lines)
+
+
+def replace_inputs(node: Node, same: dict[Value, Value]) -> None:
+    """Let a node read other values."""
+    if same:
+        node.inputs = replaced(node.inputs, same)
+        if isinstance(node, Apply):
+            node.attributes = replaced(node.attributes, same)
+
+
+def replaced(x: Any, same: dict[Value, Value]) -> Any:
+    """A nest with other Values in it."""
+    if isinstance(x, Value):
+        return same.get(x, x)
+    if isinstance(x, dict):
+        return {k: replaced(y, same) for k, y in x.items()}
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*[replaced(y, same) for y in x])
+    if isinstance(x, (tuple, list)):
+        return type(x)([replaced(y, same) for y in x])
+    return x
 
 
 def owner_of(array: NDArray) -> NDArray:

@@ -21,6 +21,8 @@ from .graph import (
     Overwrite,
     SetGradient,
     Value,
+    replace_inputs,
+    replaced,
 )
 
 __all__ = ["PASSES", "common_subexpressions", "dead_code", "effects_last", "fold_constants"]
@@ -84,7 +86,7 @@ def common_subexpressions(graph: Graph) -> None:
             if mine is not None:
                 same[mine] = theirs  # type: ignore[assignment]
     graph.nodes = kept
-    graph.result = _replaced(graph.result, same)
+    graph.result = replaced(graph.result, same)
 
 
 def _key(node: Node) -> Any:
@@ -188,26 +190,6 @@ def _is_outside(node: Node) -> bool:
     if isinstance(node, Overwrite):
         return node.counts is not None
     return isinstance(node, (Accumulate, Effect, Gradient, SetGradient))
-
-
-def replace_inputs(node: Node, same: dict[Value, Value]) -> None:
-    """Let a node read other values."""
-    if same:
-        node.inputs = _replaced(node.inputs, same)
-        if isinstance(node, Apply):
-            node.attributes = _replaced(node.attributes, same)
-
-
-def _replaced(x: Any, same: dict[Value, Value]) -> Any:
-    if isinstance(x, Value):
-        return same.get(x, x)
-    if isinstance(x, dict):
-        return {k: _replaced(y, same) for k, y in x.items()}
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*[_replaced(y, same) for y in x])
-    if isinstance(x, (tuple, list)):
-        return type(x)([_replaced(y, same) for y in x])
-    return x
 
 
 #: All passes by name, in the order in which they run.

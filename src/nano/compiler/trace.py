@@ -36,6 +36,8 @@ from .graph import (
     SetGradient,
     Value,
     owner_of,
+    replace_inputs,
+    replaced,
 )
 from .trees import map_leaves
 
@@ -491,6 +493,7 @@ class _Tracer:
         self._differentiated.clear()
         self._results.clear()
         self._prefer_lasting()
+        self._merge()
         for memory, (value, content) in self._before.items():
             # Nobody but the graph holds it: it was made in this run, and is made anew each time.
             if self._is_alone(value):
@@ -516,6 +519,31 @@ class _Tracer:
         for v in self.graph.values:
             if v.kind == "captured":
                 v.content = lasting.get((v.memory, _place(v.content._data)), v.content)
+
+    def _merge(self) -> None:
+        """One value for what several Tensors of this run show alike."""
+        first: dict[Any, Value] = {}
+        same: dict[Value, Value] = {}
+        for v in self.graph.values:
+            if v.kind == "captured" and v not in self._inner_leaves.values():
+                w = first.setdefault((v.memory, _place(v.content._data)), v)
+                alike = w.content is v.content or self._is_alone(v) or self._is_alone(w)
+                if w is not v and alike:
+                    same[v] = w
+        if not same:
+            return
+        for node in self.graph.nodes:
+            replace_inputs(node, same)
+            if isinstance(node, (Accumulate, Gradient, SetGradient)):
+                node.leaf = same.get(node.leaf, node.leaf)
+            elif isinstance(node, Effect):
+                node.tensors = [same.get(v, v) for v in node.tensors]
+            elif isinstance(node, Overwrite) and node.counts is not None:
+                node.counts = same.get(node.counts, node.counts)
+        self.graph.result = replaced(self.graph.result, same)
+        self.graph.values = [v for v in self.graph.values if v not in same]
+        for memory, (v, content) in self._before.items():
+            self._before[memory] = same.get(v, v), content
 
     def _drop_inner_leaves(self) -> None:
         """Leaves that the function makes itself: nobody sees the gradients that arrive there."""
