@@ -158,7 +158,7 @@ def test_a_tensor_made_outside_of_operators_is_refused():
     x = nano.ones(4)
     with pytest.raises(GraphBreak, match="no operator has made"):
         nano.compile(lambda y: y + nano.from_numpy(y._data[1:3]))(nano.ones(4))
-    with pytest.raises(GraphBreak, match="other memory"):
+    with pytest.raises(GraphBreak, match=r"other memory|data\(\)"):
         nano.compile(lambda y: setattr(x, "data", y))(nano.ones(4))
 
 
@@ -434,7 +434,7 @@ def test_a_result_that_is_made_and_filled():
     def make():
         def function(x):
             y = nano.zeros(3, 2)
-            y[0] = x
+            y[0].copy_(x)
             y[1:].add_(x * 2)
             z = nano.ones(2)
             z.mul_(x)

@@ -217,8 +217,9 @@ def compile(
     whatever else an optimizer is set to may change at any time.
 
     What a program cannot do again is an error: reading values into Python (``item()``,
-    ``print``, ``if tensor:``), or doing something else at each call. Other effects of the
-    function, such as printing or appending to a list, happen only while it is watched.
+    ``print``, ``if tensor:``), changing variables that it depends on (a counter), or doing
+    something else at each call. Other effects of the function, such as printing or appending to
+    a list, happen only while it is watched.
 
     Args:
         fn: a function of any arguments, which may be nested in tuples, lists and dicts.
