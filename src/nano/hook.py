@@ -9,6 +9,7 @@ does, each place asks whether the list is empty, and goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 __all__ = ["Call", "Read", "Write", "add_hook", "hooks", "reading", "remove_hook", "through_hooks"]
@@ -41,22 +42,27 @@ class Call:
         function: without arguments.
         name: for people.
         kind: ``"step"`` moves the given tensors by their gradients, ``"clear"`` lets them
-            forget their gradients, ``"change"`` changes their gradients.
+            forget their gradients, ``"change"`` changes their gradients, ``"set"`` makes the
+            second tensor the gradient of the first, ``"replace"`` gives a tensor other memory;
+            ``"schedule"`` changes what an optimizer is set to.
+        tensors: gives those that it would work on now, if they may become others.
         bound: makes a quicker form of ``function``, for tensors that each keep their array.
     """
 
-    __slots__ = ("bound", "function", "kind", "name")
+    __slots__ = ("bound", "function", "kind", "name", "tensors")
 
     def __init__(
         self,
         name: str,
         kind: str,
         function: Callable[[], Any],
+        tensors: Callable[[], list[Any]] | None = None,
         bound: Callable[[], Callable[[], Any]] | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
         self.function = function
+        self.tensors = tensors
         self.bound = bound
 
 
@@ -94,13 +100,10 @@ def through_hooks(
     what: Any, inputs: tuple[Any, ...], attributes: dict[str, Any], run: Callable[[], Any]
 ) -> Any:
     """What ``run()`` gives, with the hooks around it."""
-
-    def descend(depth: int) -> Any:
-        if depth < 0 or depth >= len(hooks):
-            return run()
-        return hooks[depth](what, inputs, attributes, lambda: descend(depth - 1))
-
-    return descend(len(hooks) - 1)
+    # Not a function that calls itself: it would be a cycle, which holds the inputs.
+    for hook in hooks:
+        run = partial(hook, what, inputs, attributes, run)
+    return run()
 
 
 def reading(name: str, *tensors: Any) -> None:

@@ -263,6 +263,8 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that ``backward()`` added up here, of the same shape and dtype; or None."""
+        if hooks:
+            reading("grad", self)
         return self._grad
 
     @grad.setter
@@ -280,14 +282,16 @@ class Tensor:
                 )
             if value is self:
                 raise GradientError("grad", "a tensor cannot be its own gradient.")
+
+        def run() -> None:
+            self._grad = value
+
         if not hooks:
-            self._grad = value
+            run()
         elif value is None:
-            call = Call("grad", "clear", lambda: setattr(self, "_grad", None))
-            through_hooks(call, (self,), {}, call.function)
+            through_hooks(Call("grad", "clear", run), (self,), {}, run)
         else:
-            reading("grad", value)
-            self._grad = value
+            through_hooks(Call("grad", "set", run), (self, value), {}, run)
 
     @property
     def _version(self) -> int:
@@ -334,6 +338,8 @@ class Tensor:
             raise GradientError(
                 "data", f"a tensor that requires gradients cannot hold {value.dtype}."
             )
+        if hooks:
+            through_hooks(Call("data", "replace", lambda: None), (self, value), {}, lambda: None)
         writes = self._version
         self._data = value._data.view()
         self._storage = None

@@ -153,6 +153,8 @@ def operator_tests(cases: Sequence[Case]) -> type:
         return pytest.mark.parametrize("case", some, ids=lambda c: c.name.replace(" ", "-"))
 
     class OperatorTests:
+        table = cases
+
         @pytest.mark.parametrize(
             ("case", "dtype"), [(c, d) for c in cases for d in c.dtypes], ids=lambda x: _id(x)
         )

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Accumulate, Apply, Effect, Gradient, Graph, Node, Overwrite, Value
+from .graph import (
+    Accumulate,
+    Apply,
+    Effect,
+    Gradient,
+    Graph,
+    Node,
+    Overwrite,
+    SetGradient,
+    Value,
+)
 
 __all__ = ["difference", "settle_constants"]
 
@@ -53,7 +63,7 @@ def _nodes_differ(a: Node, b: Node) -> str:
             return f"{a.name} keeps other things for its derivative in the next run"
     if isinstance(a, Overwrite) and not _same(a.counts, b.counts):  # type: ignore[attr-defined]
         return f"{a.name} writes into another tensor in the next run"
-    if isinstance(a, (Accumulate, Gradient)) and not _same(a.leaf, b.leaf):  # type: ignore[attr-defined]
+    if isinstance(a, (Accumulate, Gradient, SetGradient)) and not _same(a.leaf, b.leaf):  # type: ignore[attr-defined]
         return "a gradient goes to another tensor in the next run"
     if isinstance(a, Effect) and not _same(a.tensors, b.tensors):  # type: ignore[attr-defined]
         return f"{a.name} works on other tensors in the next run"
@@ -88,12 +98,18 @@ def settle_constants(first: Graph, second: Graph) -> None:
             continue
         # Another Tensor over the same memory, such as p.detach(), is no constant.
         if not np.shares_memory(v.content._data, w.content._data):
-            w.kind, w.content = "constant", w.content._data
+            w.kind, w.content = "constant", _array(w)
             w.memory.outside = False
+    for node in second.nodes:
+        counts = node.counts if isinstance(node, Overwrite) else None
+        if counts is not None and counts.kind == "constant":
+            node.counts = None  # type: ignore[attr-defined]
 
 
 def _array(v: Value) -> Any:
-    return v.content if v.kind == "constant" else v.content._data
+    if v.kind == "constant":
+        return v.content
+    return v.content._data if v.before is None else v.before
 
 
 def _equal(x: Any, y: Any) -> bool:

@@ -12,11 +12,12 @@ from ..hook import hooks
 from ..tensor import Tensor
 from .compare import difference, settle_constants
 from .formula import UnsupportedError
-from .graph import Graph
+from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
 from .passes import PASSES
 from .program import Program
 from .small import small_program
+from .surroundings import PLAIN
 from .trace import Trace, trace
 from .trees import leaves
 
@@ -84,7 +85,7 @@ class Compiled:
                 self._latest = entry.program
                 self._latest_entry = entry if entry.test is not None and not kwargs else None
                 return entry.program.run(*_tensors(given))
-            entry.program = entry.graph = self._latest_entry = None
+            entry.program = entry.graph = entry.guards = self._latest_entry = None
         if entry.hopeless:
             return self._function(*args, **kwargs)
         return self._look(entry, args, kwargs, _tensors(given))
@@ -116,10 +117,16 @@ class Compiled:
             self._warn("break", f"{self._name} runs uncompiled. {found.broken}")
             return found.result
         before, entry.graph = entry.graph, found.graph
+        around, given = entry.guards, [x for x in leaves((args, kwargs)) if not _is_plain(x)]
+        entry.guards = Guards(self._function, found.modules, given)
         reason = "" if before is None else difference(before, found.graph)
-        if before is not None and not reason:
+        if around is not None and not reason:
+            changed = around.broken()
+            if changed is not None:
+                reason = f"it changes {changed.what} as it runs, which a program would not"
+        if before is not None and around is not None and not reason:
             settle_constants(before, found.graph)
-            self._finish(entry, found)
+            self._finish(entry, found, given, around.growing())
             flat = all(isinstance(x, Tensor) for x in args) and not kwargs
             entry.test = quick_test(list(args)) if flat else None
         elif entry.attempts > _PATIENCE:
@@ -139,9 +146,10 @@ class Compiled:
         entry.hopeless = True
         self._warn("break", f"{self._name} runs uncompiled. {error}")
 
-    def _finish(self, entry: _Entry, found: Trace) -> None:
+    def _finish(self, entry: _Entry, found: Trace, given: Any, growing: frozenset[int]) -> None:
         graph = found.graph
         captured = [v for v in graph.values if v.kind == "captured"]
+        calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
         for name, run in self._passes.items():
             if name == "fuse" and self._make_small(entry, graph):
                 break
@@ -150,7 +158,7 @@ class Compiled:
         else:
             entry.program = Program(graph, self._name)
         self._latest = entry.program
-        entry.guards = Guards(self._function, found.modules, captured)
+        entry.guards = Guards(self._function, found.modules, given, captured, calls, growing)
         entry.graph, entry.attempts = None, 0
 
     def _make_small(self, entry: _Entry, graph: Graph) -> bool:
@@ -185,6 +193,10 @@ class Compiled:
     def __repr__(self) -> str:
         ready = sum(e.program is not None for e in self._entries.values())
         return f"<nano.compile {self._name}: {ready} programs>"
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, Tensor) or type(x) in PLAIN
 
 
 def _tensors(given: list[Any]) -> list[Tensor]:
@@ -230,8 +242,9 @@ def compile(
     whatever else an optimizer is set to may change at any time.
 
     What a program cannot do again is an error: reading values into Python (``item()``,
-    ``print``, ``if tensor:``), or doing something else at each call. Other effects of the
-    function, such as printing or appending to a list, happen only while it is watched.
+    ``print``, ``if tensor:``), changing variables that it depends on (a counter), or doing
+    something else at each call. Other effects of the function, such as printing or appending to
+    a list, happen only while it is watched.
 
     Args:
         fn: a function of any arguments, which may be nested in tuples, lists and dicts.

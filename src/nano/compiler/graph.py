@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..autograd.function import Function
 
@@ -27,7 +28,11 @@ __all__ = [
     "Memory",
     "Node",
     "Overwrite",
+    "SetGradient",
     "Value",
+    "owner_of",
+    "replace_inputs",
+    "replaced",
 ]
 
 
@@ -58,9 +63,11 @@ class Value:
         shape, dtype, strides: as they were when it was traced; strides in bytes.
         offset: bytes from the start of the array that owns the memory to the first element.
         node: what makes it; None unless it is a result.
+        before: of a captured value that is written, what it held before.
     """
 
     __slots__ = (
+        "before",
         "content",
         "dtype",
         "kind",
@@ -84,6 +91,7 @@ class Value:
         self.memory = memory
         self.offset = offset
         self.node: Node | None = None
+        self.before: Any = None
 
     @property
     def name(self) -> str:
@@ -178,6 +186,7 @@ class Apply(Node):
             on it.
         hidden: for the outputs from ``count`` on, where ``forward`` left them.
         count: how many outputs ``forward`` returns.
+        several: whether it returns them in a tuple, as it may do with one, too.
         random: whether it draws random numbers, so that each use gives others.
     """
 
@@ -185,6 +194,7 @@ class Apply(Node):
     attributes: dict[str, Any] = field(default_factory=dict)
     needs: tuple[bool, ...] = ()
     count: int = 1
+    several: bool = False
     hidden: list[Hidden] = field(default_factory=list)
     random: bool = False
 
@@ -209,10 +219,12 @@ class Overwrite(Node):
         writer: the operator as the user wrote it: ``add_``.
         counts: the argument or captured value whose Tensor counts the write; None if the
             memory is inside.
+        of_gradient: whether it is the gradient of that Tensor which is written.
     """
 
     writer: str
     counts: Value | None = None
+    of_gradient: bool = False
 
     @property
     def name(self) -> str:
@@ -231,6 +243,20 @@ class Accumulate(Node):
     """``leaf.grad += the input``; the leaf is an argument or captured."""
 
     leaf: Value
+
+    @property
+    def has_effect(self) -> bool:
+        return True
+
+
+@dataclass(eq=False, kw_only=True)
+class SetGradient(Node):
+    """``leaf.grad = the input``, which from then on may be written as the gradient is."""
+
+    leaf: Value
+
+    def writes(self) -> Iterator[Value]:
+        yield self.inputs[0]
 
     @property
     def has_effect(self) -> bool:
@@ -344,13 +370,41 @@ class Graph:
         return "\n".join(lines)
 
 
+def replace_inputs(node: Node, same: dict[Value, Value]) -> None:
+    """Let a node read other values."""
+    if same:
+        node.inputs = replaced(node.inputs, same)
+        if isinstance(node, Apply):
+            node.attributes = replaced(node.attributes, same)
+
+
+def replaced(x: Any, same: dict[Value, Value]) -> Any:
+    """A nest with other Values in it."""
+    if isinstance(x, Value):
+        return same.get(x, x)
+    if isinstance(x, dict):
+        return {k: replaced(y, same) for k, y in x.items()}
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*[replaced(y, same) for y in x])
+    if isinstance(x, (tuple, list)):
+        return type(x)([replaced(y, same) for y in x])
+    return x
+
+
+def owner_of(array: NDArray) -> NDArray:
+    """The array that owns the memory which ``array`` shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 def listed(node: Node) -> str:
     """A node as a line."""
     made = ", ".join("_" if v is None else f"{v.name}: {v.describe()}" for v in node.outputs)
     arguments = [_shown(x) for x in node.inputs]
     if isinstance(node, Apply):
         arguments += [f"{k}={_shown(x)}" for k, x in node.attributes.items()]
-    elif isinstance(node, (Accumulate, Gradient)):
+    elif isinstance(node, (Accumulate, Gradient, SetGradient)):
         arguments.insert(0, node.leaf.name)
     elif isinstance(node, Effect):
         arguments += [v.name for v in node.tensors]

@@ -10,28 +10,28 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from types import FunctionType, MethodType
 from typing import Any
+
+from numpy.typing import NDArray
 
 from ..autograd.grad_mode import mode
 from ..backends import precision
 from ..dtypes import get_default_dtype
 from ..functions.autocast import state as autocast_state
+from ..hook import Call
 from ..tensor import Tensor
-from .graph import Value
+from .graph import Value, owner_of
+from .surroundings import PLAIN, Condition, Surroundings
 
 __all__ = ["Guards", "quick_test", "signature"]
-
-#: Values of these types are compared, of all others the identity is.
-_PLAIN = (int, float, bool, str, bytes, complex, type(None))
-_PLAIN_TYPES = frozenset(_PLAIN)
 
 
 def signature(leaves: Iterable[Any]) -> tuple[Any, ...]:
     """What a program depends on, of the arguments and of the modes of this thread.
 
-    Of a Tensor that is shape, dtype, strides, whether it requires gradients and which earlier
-    argument it is, if any; of a plain Python value its type and value, of all else the object.
+    Of a Tensor that is shape, dtype, strides, whether it requires gradients, which earlier
+    argument it is, if any, and where it lies in the memory of an earlier one; of a plain Python
+    value its type and value, of all else the object.
     """
     found: list[Any] = [
         mode.enabled,
@@ -41,12 +41,17 @@ def signature(leaves: Iterable[Any]) -> tuple[Any, ...]:
         get_default_dtype(),
     ]
     seen: dict[int, int] = {}
+    owners: dict[int, NDArray] = {}
     for x in leaves:
         if isinstance(x, Tensor):
             data = x._data
             earlier = seen.setdefault(id(x), len(seen))
             found.append((Tensor, data.shape, data.dtype, data.strides, x._requires_grad, earlier))
-        elif type(x) in _PLAIN_TYPES:
+            owner = owner_of(data)
+            first = owners.setdefault(id(owner), data)
+            if first is not data:
+                found.append(_address(data) - _address(first))
+        elif type(x) in PLAIN:
             found.append((type(x), x))
         else:
             found.append((_Same(x),))
@@ -99,6 +104,10 @@ def quick_test(leaves: list[Any]) -> Callable[[tuple[Any, ...]], bool] | None:
     return scope["test"]
 
 
+def _address(array: NDArray) -> int:
+    return array.__array_interface__["data"][0]
+
+
 class _Same:
     """An object of which the identity counts; holding it keeps its id from another one."""
 
@@ -114,106 +123,78 @@ class _Same:
         return id(self.object)
 
 
+def _ids(tensors: Iterable[Any]) -> list[int]:
+    return [id(t) for t in tensors]
+
+
 class Guards:
     """Conditions that are asked at every call.
 
+    Args:
+        function: what was traced; the variables, objects and layers that it names are looked at,
+            and those of the functions that these name.
+        modules: the layers that were called.
+        given: arguments that are neither tensors nor plain values.
+        captured: the tensors that were found elsewhere.
+        calls: what worked on tensors by itself.
+        growing: lists and dicts, by id, to which the function adds.
+
     Attributes:
-        holds: whether all are met.
-        source: the text of ``holds``.
+        source: the text of the generated function that asks.
     """
 
     def __init__(
-        self, function: Callable[..., Any], modules: Iterable[Any], captured: Iterable[Value]
+        self,
+        function: Callable[..., Any],
+        modules: Iterable[Any],
+        given: Iterable[Any] = (),
+        captured: Iterable[Value] = (),
+        calls: Iterable[Call] = (),
+        growing: frozenset[int] = frozenset(),
     ) -> None:
-        self._conditions: list[str] = []
-        self._scope: dict[str, Any] = {"id": id, "len": len}
+        around = Surroundings(growing)
+        self._around = around
         self._gone: list[Any] = []
         self._watched: list[Any] = []
-        self._names: dict[int, str] = {}
-        self._function(function)
+        around.function(function)
+        names = around.names_of(function)
+        for x in given:
+            around.inside(x, names)
         for module in modules:
-            self._module(module)
+            around.module(module)
         for value in captured:
             self._tensor(value.content)
-        body = " and\n        ".join(self._conditions) or "True"
+        for call in calls:
+            if call.tensors is not None:
+                here = around.bind(call.tensors)
+                around.add(f"list(map(id, {here}())) == {_ids(call.tensors())}", call.name)
+        body = " and\n        ".join(c.test for c in around.conditions) or "True"
         self.source = f"def holds():\n    return (\n        {body}\n    )\n"
-        exec(self.source, self._scope)
-        self._test: Callable[[], bool] = self._scope["holds"]
+        exec(self.source, around.scope)
+        self._test: Callable[[], bool] = around.scope["holds"]
 
     def holds(self) -> bool:
         """Whether the program may run."""
         return not self._gone and self._test()
 
-    def why_not(self) -> str:
-        """The first condition that is not met, as source; empty if all are."""
-        if self._gone:
-            return "an array that the program used is gone"
-        for condition in self._conditions:
-            if not eval(condition, self._scope):
+    def broken(self) -> Condition | None:
+        """The first condition that is not met; but to grow is allowed."""
+        for condition in self._around.conditions:
+            if not condition.grows and not eval(condition.test, self._around.scope):
                 return condition
-        return ""
+        return None
 
-    def _bind(self, x: Any) -> str:
-        name = self._names.get(id(x))
-        if name is None:
-            name = self._names[id(x)] = f"x{len(self._names)}"
-            self._scope[name] = x
-        return name
-
-    def _equal(self, expression: str, x: Any) -> None:
-        """``expression`` must go on giving ``x``."""
-        if type(x) in _PLAIN_TYPES and x == x and not isinstance(x, (float, complex)):
-            test = "is" if x is None or type(x) is bool else "=="
-            self._conditions.append(f"{expression} {test} {x!r}")
-        elif type(x) is float:
-            self._conditions.append(f"{expression} == {self._bind(x)}")
-        else:
-            self._conditions.append(f"{expression} is {self._bind(x)}")
+    def growing(self) -> frozenset[int]:
+        """The lists and dicts that have other lengths now, by id."""
+        scope = self._around.scope
+        conditions = self._around.conditions
+        return frozenset(c.grows for c in conditions if c.grows and not eval(c.test, scope))
 
     def _tensor(self, t: Tensor) -> None:
         """The tensor must hold the same array, and be a leaf or none as it was."""
         array = t._data
         # Held weakly: kernels keep what they make of a weight only while nobody else has it.
         self._watched.append(weakref.ref(array, self._gone.append))
-        name = self._bind(t)
-        self._conditions.append(f"id({name}._data) == {id(array)}")
-        self._conditions.append(f"{name}._requires_grad is {t._requires_grad}")
-
-    def _module(self, module: Any) -> None:
-        """Flags, numbers, parameters and parts of a layer."""
-        own = vars(module)
-        name = self._bind(own)
-        for key, x in own.items():
-            if type(x) in _PLAIN_TYPES or type(x) is tuple:
-                if type(x) is tuple:
-                    self._conditions.append(f"{name}[{key!r}] == {self._bind(x)}")
-                else:
-                    self._equal(f"{name}[{key!r}]", x)
-        for kind in ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"):
-            parts = own.get(kind, {})
-            table = self._bind(parts)
-            self._conditions.append(f"len({table}) == {len(parts)}")
-            for key, x in parts.items():
-                self._conditions.append(f"{table}.get({key!r}) is {self._bind(x)}")
-
-    def _function(self, function: Any) -> None:
-        """The variables around the function that its code names."""
-        while not isinstance(function, FunctionType):
-            if isinstance(function, MethodType):
-                function = function.__func__
-            elif hasattr(function, "__wrapped__"):
-                function = function.__wrapped__
-            else:
-                return
-        code = function.__code__
-        variables = self._bind(function.__globals__)
-        for key in code.co_names:
-            if key in function.__globals__:
-                self._equal(f"{variables}.get({key!r})", function.__globals__[key])
-        for key, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                x = cell.cell_contents
-            except ValueError:  # not assigned yet
-                continue
-            self._equal(f"{self._bind(cell)}.cell_contents", x)
-            del key
+        name = self._around.bind(t)
+        self._around.add(f"id({name}._data) == {id(array)}", "a tensor's memory")
+        self._around.add(f"{name}._requires_grad is {t._requires_grad}", "requires_grad")

@@ -11,7 +11,20 @@ from typing import Any
 import numpy as np
 
 from .fuse import fuse
-from .graph import Accumulate, Apply, Effect, Gradient, Graph, Memory, Node, Overwrite, Value
+from .graph import (
+    Accumulate,
+    Apply,
+    Effect,
+    Gradient,
+    Graph,
+    Memory,
+    Node,
+    Overwrite,
+    SetGradient,
+    Value,
+    replace_inputs,
+    replaced,
+)
 
 __all__ = ["PASSES", "common_subexpressions", "dead_code", "effects_last", "fold_constants"]
 
@@ -46,7 +59,7 @@ def _is_used(v: Value, needed: set[Value], graph: Graph) -> bool:
 
 def _outside_of(node: Node) -> list[Value]:
     """The values whose Tensors a node works on by itself."""
-    if isinstance(node, (Accumulate, Gradient)):
+    if isinstance(node, (Accumulate, Gradient, SetGradient)):
         return [node.leaf]
     if isinstance(node, Effect):
         return node.tensors
@@ -76,7 +89,7 @@ def common_subexpressions(graph: Graph) -> None:
             if mine is not None:
                 same[mine] = theirs  # type: ignore[assignment]
     graph.nodes = kept
-    graph.result = _replaced(graph.result, same)
+    graph.result = replaced(graph.result, same)
 
 
 def _key(node: Node) -> Any:
@@ -136,6 +149,7 @@ def _is_constant(node: Node) -> Any:
     return (
         isinstance(node, Apply)
         and not node.random
+        and not node.several
         and len(node.outputs) == 1
         and node.outputs[0] is not None
         and not any(isinstance(x, Value) for x in node.attributes.values())
@@ -178,27 +192,7 @@ def effects_last(graph: Graph) -> None:
 def _is_outside(node: Node) -> bool:
     if isinstance(node, Overwrite):
         return node.counts is not None
-    return isinstance(node, (Accumulate, Effect, Gradient))
-
-
-def replace_inputs(node: Node, same: dict[Value, Value]) -> None:
-    """Let a node read other values."""
-    if same:
-        node.inputs = _replaced(node.inputs, same)
-        if isinstance(node, Apply):
-            node.attributes = _replaced(node.attributes, same)
-
-
-def _replaced(x: Any, same: dict[Value, Value]) -> Any:
-    if isinstance(x, Value):
-        return same.get(x, x)
-    if isinstance(x, dict):
-        return {k: _replaced(y, same) for k, y in x.items()}
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*[_replaced(y, same) for y in x])
-    if isinstance(x, (tuple, list)):
-        return type(x)([_replaced(y, same) for y in x])
-    return x
+    return isinstance(node, (Accumulate, Effect, Gradient, SetGradient))
 
 
 #: All passes by name, in the order in which they run.

@@ -16,8 +16,19 @@ from numpy.typing import NDArray
 
 from ..autograd.function import Function
 from ..autograd.views import bump_version
+from ..storage import storage_of
 from ..tensor import Tensor, wrap
-from .graph import Accumulate, Apply, Effect, Gradient, Graph, Node, Overwrite, Value
+from .graph import (
+    Accumulate,
+    Apply,
+    Effect,
+    Gradient,
+    Graph,
+    Node,
+    Overwrite,
+    SetGradient,
+    Value,
+)
 
 __all__ = ["Program", "Writer"]
 
@@ -60,6 +71,7 @@ class Writer:
             "copyto": np.copyto,
             "asarray": np.asarray,
             "bump_version": bump_version,
+            "share": _share,
             "wrap": wrap,
         }
         self._lines: list[str] = []
@@ -71,6 +83,7 @@ class Writer:
         for v in self.graph.values:
             self.begin(v)
         self.body()
+        self._wrap_results()
         self.line(f"return {self._result(self.graph.result)}")
         return "\n".join(self._lines) + "\n"
 
@@ -121,16 +134,24 @@ class Writer:
             target, source = (x.name for x in node.inputs)
             lines = [f"copyto({target}, {source}, casting='unsafe')"]
             if node.counts is not None:
-                lines.append(f"bump_version({self.tensor(node.counts)}, {node.writer!r})")
+                counted = self.tensor(node.counts) + ("._grad" if node.of_gradient else "")
+                lines.append(f"bump_version({counted}, {node.writer!r})")
             return lines
         if isinstance(node, Accumulate):
             (gradient,) = node.inputs
             alone = gradient.node is not None and self.is_alone(gradient, node)
             given = gradient.name if alone else f"{gradient.name}.copy('K')"
             return [f"accumulate({self.tensor(node.leaf)}, {given})"]
+        if isinstance(node, SetGradient):
+            (v,) = node.inputs
+            lasts = v.kind in ("argument", "captured")
+            given = self.tensor(v) if lasts else f"wrap({v.name})"
+            return [f"{self.tensor(node.leaf)}._grad = {given}"]
         if isinstance(node, Gradient):
             (made,) = node.makes()
             return [f"{made.name} = {self.tensor(node.leaf)}._grad._data"]
+        if isinstance(node, Effect) and node.call.kind == "clear":
+            return [f"{self.tensor(v)}._grad = None" for v in node.tensors]
         if isinstance(node, Effect):
             # A program is guarded: its tensors keep their arrays.
             run = node.call.function if node.call.bound is None else node.call.bound()
@@ -164,14 +185,14 @@ class Writer:
             lines.append(f"ctx = {context}")
             context = "ctx"
         call = f"{name}.forward({', '.join([context, *arguments])})"
-        if node.count == 1:
+        if not node.several:
             (v,) = shown
             # NumPy gives a number where an array has no dimensions.
             call = call if v is None or v.shape else f"asarray({call})"
             lines.append(call if v is None else f"{v.name} = {call}")
         else:
-            names = ", ".join("_" if v is None else v.name for v in shown)
-            lines.append(f"{names} = {call}" if shown else call)
+            names = "".join("_, " if v is None else f"{v.name}, " for v in shown)
+            lines.append(f"{names.rstrip()} = {call}" if shown else call)
             lines += [f"{v.name} = asarray({v.name})" for v in shown if v and not v.shape]
         for v, place in hidden:
             if place.saved:
@@ -217,9 +238,34 @@ class Writer:
         used = any(v is x for n in later for x in n.reads())
         return not used and all(v is not x for x in self.graph.returned())
 
+    def _wrap_results(self) -> None:
+        """Make Tensors of what is returned; those that show the same memory know each other."""
+        owners = {
+            v.memory: self.tensor(v)
+            for v in self.graph.values
+            if v.kind in ("argument", "captured")
+        }
+        for v in dict.fromkeys(self.graph.returned()):
+            if v.kind in ("argument", "captured"):
+                continue
+            if v.kind == "constant":
+                made = f"wrap({v.name}.copy('K'))"
+            elif v.memory in owners:
+                made = f"share({v.name}, {owners[v.memory]})"
+            else:
+                made = self.result(v)
+                owners[v.memory] = f"r{v.number}"
+            self.line(f"r{v.number} = {made}")
+
+    def result(self, v: Value) -> str:
+        """A result as a new Tensor."""
+        return f"wrap({v.name})"
+
     def _result(self, x: Any) -> str:
         if isinstance(x, Value):
-            return self.tensor(x) if x.kind in ("argument", "captured") else self.returned(x)
+            if x.kind in ("argument", "captured"):
+                return self.tensor(x)
+            return f"r{x.number}"
         if type(x) is dict:
             return "{" + ", ".join(f"{k!r}: {self._result(y)}" for k, y in x.items()) + "}"
         if type(x) is tuple:
@@ -230,12 +276,6 @@ class Writer:
             name = self.bind(type(x).__name__, type(x))
             return f"{name}({', '.join(map(self._result, x))})"
         return self._expression(x)
-
-    def returned(self, v: Value) -> str:
-        """A result as a new Tensor."""
-        if v.kind == "constant":
-            return f"wrap({v.name}.copy('K'))"
-        return f"wrap({v.name}.view())" if v.memory.outside else f"wrap({v.name})"
 
 
 def _last_uses(graph: Graph) -> dict[int, list[Value]]:
@@ -269,6 +309,13 @@ def _context(function: type[Function], needs: list[Any]) -> Function:
     ctx = function()
     ctx._edges = needs
     return ctx
+
+
+def _share(array: NDArray, owner: Tensor) -> Tensor:
+    """A Tensor of an array in the memory of ``owner``, which counts the writes of both."""
+    t = wrap(array.view())
+    t._storage = storage_of(owner)
+    return t
 
 
 def _accumulate(leaf: Tensor, gradient: NDArray) -> None:

@@ -195,10 +195,8 @@ class _Writer(Writer):
             self.tensor(v) if v.kind == "captured" else None
         self._table[place] = copy.ctypes.data
 
-    def returned(self, v: Value) -> str:
-        if v.memory in self._arena:
-            return f"wrap({v.name}.copy('K'))"
-        return super().returned(v)
+    def result(self, v: Value) -> str:
+        return f"wrap({v.name}.copy('K'))" if v.memory in self._arena else super().result(v)
 
 
 def _rounded(n: int) -> int:

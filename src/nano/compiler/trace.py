@@ -19,10 +19,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..autograd.function import AccumulateGrad, Function
+from ..autograd.restated import Alias
 from ..errors import GraphBreak
+from ..functions.conversion import Clone
 from ..hook import Call, Read, Write, add_hook, remove_hook
 from ..tensor import Tensor
-from .graph import Accumulate, Apply, Effect, Gradient, Graph, Hidden, Memory, Overwrite, Value
+from .graph import (
+    Accumulate,
+    Apply,
+    Effect,
+    Gradient,
+    Graph,
+    Hidden,
+    Memory,
+    Overwrite,
+    SetGradient,
+    Value,
+    owner_of,
+    replace_inputs,
+    replaced,
+)
 from .trees import map_leaves
 
 __all__ = ["Trace", "trace"]
@@ -95,7 +111,12 @@ class _Tracer:
         self._before: dict[Memory, tuple[Value, NDArray]] = {}
         self._differentiated: set[Function] = set()
         self._modules: set[int] = set()
-        for i, t in enumerate(tensors):
+        #: By id, leaves that the function makes over the memory of an argument.
+        self._inner_leaves: dict[int, Value] = {}
+        #: The Tensor as which a value is returned; others that show the same are its aliases.
+        self._results: dict[Value, Tensor] = {}
+        self._tensors = list(tensors)
+        for i, t in enumerate(self._tensors):
             self._outside("argument", i, t._data)
 
     def __call__(
@@ -174,8 +195,9 @@ class _Tracer:
             inputs=given,
             attributes=named,
             line=line,
-            phase="" if self._node is None else self._node.name(),
+            phase="" if self._node is None else Function.name(self._node),
             count=len(made),
+            several=type(outputs) is tuple,
             random=function.random,
         )
         self.graph.nodes.append(node)
@@ -208,25 +230,48 @@ class _Tracer:
         t, source = inputs
         target = self._input(t)
         memory = target.memory
-        counts = self._itself(t if t._view is None else t._view.base) if memory.outside else None
-        if counts is not None and counts.kind == "captured" and memory not in self._before:
-            self._before[memory] = counts, counts.content._data.copy(order="K")
+        leaf = self._leaf_of(t if t._view is None else t._view.base)
+        counts = leaf
+        if leaf is None and memory.outside:
+            counts = self._counting(t, memory)
+            if counts.kind == "captured" and memory not in self._before:
+                self._before[memory] = counts, counts.content._data.copy(order="K")
         memory.written += 1
         self.graph.nodes.append(
             Overwrite(
                 writer=what.name,
                 inputs=[target, self._input(source)],
                 counts=counts,
+                of_gradient=leaf is not None,
                 line=self._line(),
             )
         )
         return proceed()
 
     def _arrived(self, leaf: Tensor, gradient: Tensor, proceed: Callable[[], Any]) -> Any:
+        if leaf._edge is not None:
+            return self._retained(leaf, gradient, proceed)
         node = Accumulate(leaf=self._itself(leaf), inputs=[self._input(gradient)])
         self.graph.nodes.append(node)
         answer = proceed()
         self._note_gradient(leaf, node.leaf)
+        return answer
+
+    def _retained(self, t: Tensor, gradient: Tensor, proceed: Callable[[], Any]) -> Any:
+        """The gradient of a tensor inside of the graph: another result."""
+        if t._grad is not None:
+            raise GraphBreak(
+                "compile",
+                "a gradient is added to the .grad of a tensor that is no leaf.",
+                facts=f"at {self._line()} · shape {t.shape}",
+                hint="Ask for the gradients with nano.autograd.grad().",
+            )
+        value = self._input(gradient)
+        answer = proceed()
+        if self._known(t._grad._data) is None:  # type: ignore[union-attr]
+            node = Apply(function=Clone, inputs=[value], needs=(False,), line=self._line())
+            self.graph.nodes.append(node)
+            node.outputs.append(self._made(node, t._grad._data))  # type: ignore[union-attr]
         return answer
 
     def _note_gradient(self, leaf: Tensor, value: Value) -> None:
@@ -234,7 +279,25 @@ class _Tracer:
             self._gradients[id(leaf._grad)] = leaf._grad, value
 
     def _called(self, what: Call, inputs: Any, proceed: Callable[[], Any]) -> Any:
+        if what.kind == "replace":
+            raise GraphBreak(
+                "compile",
+                "a tensor is given other memory, which a compiled program would not see.",
+                facts=f"at {self._line()} · shape {inputs[0].shape}",
+                hint="Write into the memory that it has, with copy_().",
+            )
+        if what.kind == "set":
+            return self._gradient_set(*inputs, proceed)
+        if what.kind == "clear":
+            self._keep_cleared(inputs)
         tensors = [self._itself(t) for t in inputs]
+        if what.kind != "clear" and any(v.kind == "argument" for v in tensors):
+            raise GraphBreak(
+                "compile",
+                f"{what.name}() works on an argument: the next time it would be another tensor.",
+                facts=f"at {self._line()}",
+                hint="Let the function find the parameters elsewhere, in a closure.",
+            )
         node = Effect(call=what, tensors=tensors, line=self._line())
         self.graph.nodes.append(node)
         self._inside = True
@@ -248,7 +311,29 @@ class _Tracer:
             node.outputs.append(self._made(node, answer._data))
         return answer
 
+    def _gradient_set(self, leaf: Tensor, gradient: Tensor, proceed: Callable[[], Any]) -> Any:
+        node = SetGradient(leaf=self._itself(leaf), inputs=[self._input(gradient)])
+        node.line = self._line()
+        node.inputs[0].memory.written += 1
+        self.graph.nodes.append(node)
+        answer = proceed()
+        self._note_gradient(leaf, node.leaf)
+        return answer
+
+    def _keep_cleared(self, leaves: Iterable[Tensor]) -> None:
+        """Gradients that were seen in ``.grad`` may be used after it has forgotten them."""
+        for leaf in leaves:
+            if id(leaf._grad) in self._gradients:
+                self._input(leaf._grad)
+                del self._gradients[id(leaf._grad)]
+
     def _read(self, what: Read, inputs: Any, proceed: Callable[[], Any]) -> Any:
+        if what.name == "grad":
+            (leaf,) = inputs
+            if leaf._edge is None and leaf._grad is not None:
+                self._note_gradient(leaf, self._itself(leaf))
+                self._input(leaf._grad)
+            return proceed()
         for t in inputs:
             value = self._find(t._data)
             if value is not None or id(t) in self._gradients:
@@ -269,23 +354,46 @@ class _Tracer:
         """The value of a Tensor; None and numbers as they are."""
         if not isinstance(x, Tensor):
             return x
-        kept = self._gradients.get(id(x))
-        if kept is not None and kept[0] is x:
-            node = Gradient(leaf=kept[1])
+        leaf = self._leaf_of(x)
+        if leaf is not None:
+            known = self._known(x._data)
+            if known is not None and isinstance(known.node, Gradient):
+                return known
+            node = Gradient(leaf=leaf)
             value = self._new("result", None, x._data)
             value.node = node
+            value.memory.written += 1  # by gradients that arrive later
             node.outputs.append(value)
             self.graph.nodes.append(node)
             return value
         value = self._find(x._data)
         return self._outside("captured", x, x._data) if value is None else value
 
+    def _leaf_of(self, t: Tensor) -> Value | None:
+        """The leaf in whose ``.grad`` a tensor lies, if it was seen there."""
+        kept = self._gradients.get(id(t))
+        return kept[1] if kept is not None and kept[0] is t else None
+
+    def _counting(self, t: Tensor, memory: Memory) -> Value:
+        """The argument or captured value that counts the writes to ``t``, which shows it."""
+        owner = t if t._view is None else t._view.base
+        if self._known(owner._data) is not None:
+            return self._itself(owner)
+        return next(v for v in self.graph.values if v.memory is memory and v.kind != "constant")
+
     def _itself(self, t: Tensor) -> Value:
         """The value of just this Tensor, not of another one that shows the same memory."""
         value = self._input(t)
-        if value.kind != "argument" and value.content is not t:
-            value = self._outside("captured", t, t._data)
-        return value
+        if value.kind != "argument":
+            return value if value.content is t else self._outside("captured", t, t._data)
+        if self._tensors[value.content] is t:
+            return value
+        # Another Tensor over an argument's memory: as an input it stands for the argument.
+        known = self._inner_leaves.get(id(t))
+        if known is None:
+            known = self.graph.value("captured", t, t._data, value.memory)
+            self._inner_leaves[id(t)] = known
+        return known
 
     def _attribute(self, function: type[Function], x: Any) -> Any:
         """A keyword argument with values in place of arrays."""
@@ -305,7 +413,7 @@ class _Tracer:
 
     def _known(self, array: NDArray) -> Value | None:
         """The value that an array is, whichever object it comes as; None if it is new."""
-        owner = _owner(array)
+        owner = owner_of(array)
         known = self._owners.get(id(owner))
         if known is None or known[0]() is not owner:
             return None
@@ -314,7 +422,7 @@ class _Tracer:
     def _find(self, array: NDArray) -> Value | None:
         """As :meth:`_known`; but where the memory is known, the value must be."""
         value = self._known(array)
-        if value is None and self._owners.get(id(_owner(array)), _NOBODY)[0]() is _owner(array):
+        if value is None and self._owners.get(id(owner_of(array)), _NOBODY)[0]() is owner_of(array):
             raise GraphBreak(
                 "compile",
                 "an array shows memory of a traced tensor in a way that no operator has made.",
@@ -336,7 +444,7 @@ class _Tracer:
         return value
 
     def _new(self, kind: str, content: Any, array: NDArray) -> Value:
-        owner = _owner(array)
+        owner = owner_of(array)
         known = self._owners.get(id(owner))
         if known is None or known[0]() is not owner:
             # When it is freed, another array may get its id.
@@ -379,13 +487,19 @@ class _Tracer:
 
     def _end(self, result: Any) -> None:
         self.graph.result = map_leaves(self._returned, result)
+        # These hold leaves.
         self._gradients.clear()
+        self._differentiated.clear()
+        self._results.clear()
         self._prefer_lasting()
+        self._merge()
         for memory, (value, content) in self._before.items():
             # Nobody but the graph holds it: it was made in this run, and is made anew each time.
             if self._is_alone(value):
                 value.kind, value.content = "constant", content
                 memory.outside = False
+            else:
+                value.before = content
         self._drop_inner_leaves()
 
     def _is_alone(self, value: Value) -> bool:
@@ -405,6 +519,31 @@ class _Tracer:
             if v.kind == "captured":
                 v.content = lasting.get((v.memory, _place(v.content._data)), v.content)
 
+    def _merge(self) -> None:
+        """One value for what several Tensors of this run show alike."""
+        first: dict[Any, Value] = {}
+        same: dict[Value, Value] = {}
+        for v in self.graph.values:
+            if v.kind == "captured" and v not in self._inner_leaves.values():
+                w = first.setdefault((v.memory, _place(v.content._data)), v)
+                alike = w.content is v.content or self._is_alone(v) or self._is_alone(w)
+                if w is not v and alike:
+                    same[v] = w
+        if not same:
+            return
+        for node in self.graph.nodes:
+            replace_inputs(node, same)
+            if isinstance(node, (Accumulate, Gradient, SetGradient)):
+                node.leaf = same.get(node.leaf, node.leaf)
+            elif isinstance(node, Effect):
+                node.tensors = [same.get(v, v) for v in node.tensors]
+            elif isinstance(node, Overwrite) and node.counts is not None:
+                node.counts = same.get(node.counts, node.counts)
+        self.graph.result = replaced(self.graph.result, same)
+        self.graph.values = [v for v in self.graph.values if v not in same]
+        for memory, (v, content) in self._before.items():
+            self._before[memory] = same.get(v, v), content
+
     def _drop_inner_leaves(self) -> None:
         """Leaves that the function makes itself: nobody sees the gradients that arrive there."""
         read = {id(n.leaf.content) for n in self.graph.nodes if isinstance(n, Gradient)}
@@ -421,11 +560,30 @@ class _Tracer:
                 continue
             kept.append(node)
         self.graph.nodes = kept
+        used = {node.leaf for node in kept if isinstance(node, (Accumulate, Gradient, SetGradient))}
+        unused = [v for v in self._inner_leaves.values() if v not in used and self._is_alone(v)]
+        self.graph.values = [v for v in self.graph.values if v not in unused]
+
+    def _result(self, t: Tensor) -> Value:
+        """The value of a Tensor that is returned; of another one that shows the same, an alias."""
+        value = self._input(t)
+        if value.kind in ("argument", "captured"):
+            shown = self._tensors[value.content] if value.kind == "argument" else value.content
+        else:
+            shown = self._results.setdefault(value, t)
+        if shown is t:
+            return value
+        node = Apply(function=Alias, inputs=[value], needs=(False,), line=self._line())
+        alias = self.graph.value("result", None, t._data, value.memory)
+        alias.node = node
+        node.outputs.append(alias)
+        self.graph.nodes.append(node)
+        return alias
 
     def _returned(self, x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        value = self._input(x)
+        value = self._result(x)
         node = None if x._edge is None else x._edge[0]
         if node is not None and node not in self._differentiated:
             raise GraphBreak(
@@ -446,13 +604,6 @@ def _references_if_alone() -> int:
 
 _ALONE = _references_if_alone()
 _NOBODY: Any = (lambda: None, None, None)
-
-
-def _owner(array: NDArray) -> NDArray:
-    """The array that owns the memory which ``array`` shows."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def _place(array: NDArray) -> Any:

@@ -190,7 +190,13 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         if hooks:
-            call = Call(f"{type(self).__name__}.step", "step", self._move, self._bound_step)
+            call = Call(
+                f"{type(self).__name__}.step",
+                "step",
+                self._move,
+                self._all_params,
+                self._bound_step,
+            )
             through_hooks(call, tuple(self._all_params()), {}, self._move)
         else:
             self._move()

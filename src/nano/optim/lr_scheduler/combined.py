@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import InputError, TypeMismatchError
 from ..optimizer import Optimizer
 from .plateau import ReduceLROnPlateau
-from .schedule import LRScheduler, set_value, values_of
+from .schedule import LRScheduler, set_value, shown_to_hooks, values_of
 
 __all__ = ["ChainedScheduler", "SequentialLR"]
 
@@ -115,6 +115,7 @@ class SequentialLR(_Combined):
         elif hasattr(part, "last_epoch"):
             part.last_epoch -= 1
 
+    @shown_to_hooks
     def step(self) -> None:  # type: ignore[override]
         """Go on by one epoch, in the schedule whose turn it is."""
         self.last_epoch += 1
@@ -158,6 +159,7 @@ class ChainedScheduler(_Combined):
         self.optimizer = schedulers[0].optimizer
         self._last_lr = values_of(self.optimizer, "lr")
 
+    @shown_to_hooks
     def step(self) -> None:  # type: ignore[override]
         """Go on by one epoch in every schedule."""
         for part in self._schedulers:

@@ -13,6 +13,7 @@ from .schedule import (
     check_optimizer,
     for_each_group,
     set_value,
+    shown_to_hooks,
     without_functions,
 )
 
@@ -122,6 +123,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         height = 1 + math.cos(math.pi * self.T_cur / self.T_i)
         return [self.eta_min + (base - self.eta_min) * height / 2 for base in self.base_lrs]
 
+    @shown_to_hooks
     def step(self, epoch: float | None = None) -> None:
         """Go on by one epoch, or to ``epoch``, which may be a fraction.
 

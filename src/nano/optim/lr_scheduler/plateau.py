@@ -12,6 +12,7 @@ from .schedule import (
     check_optimizer,
     for_each_group,
     set_value,
+    shown_to_hooks,
     values_of,
     warn_of_epoch,
 )
@@ -101,6 +102,10 @@ class ReduceLROnPlateau(LRScheduler):
         current = float(metrics)
         if epoch is not None:
             warn_of_epoch()
+        self._go_on(current, epoch)
+
+    @shown_to_hooks
+    def _go_on(self, current: float, epoch: int | None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(current, self.best):
             self.best = current

@@ -8,16 +8,31 @@ stands in ``_get_closed_form_lr``, and is used when ``step`` is given an epoch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial, wraps
 from types import FunctionType
 from typing import Any
 
 from ...errors import InputError, KeyMissingError, TypeMismatchError
+from ...hook import Call, hooks, through_hooks
 from ...tensor import Tensor
 from ..optimizer import Optimizer
 
 __all__ = ["LRScheduler"]
+
+
+def shown_to_hooks(step: Callable[..., None]) -> Callable[..., None]:
+    """Let a method that changes rates pass through the hooks: it can be done again."""
+
+    @wraps(step)
+    def run(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not hooks:
+            return step(self, *args, **kwargs)
+        again = partial(step, self, *args, **kwargs)
+        return through_hooks(Call(f"{type(self).__name__}.step", "schedule", again), (), {}, again)
+
+    return run
 
 
 class LRScheduler:
@@ -74,6 +89,7 @@ class LRScheduler:
         """The rate of each group that was set last."""
         return self._last_lr
 
+    @shown_to_hooks
     def step(self, epoch: int | None = None) -> None:
         """Go on by one epoch; to be called after the optimizer's ``step``.
 
@@ -84,7 +100,7 @@ class LRScheduler:
             self._warn_of_order()
         self._step_count += 1
         if epoch is not None:
-            warn_of_epoch()
+            warn_of_epoch(stacklevel=4)
         self._update_lr(epoch)
 
     def _warn_of_order(self) -> None:
@@ -102,7 +118,7 @@ class LRScheduler:
             )
         else:
             return
-        warnings.warn(what, UserWarning, stacklevel=3)
+        warnings.warn(what, UserWarning, stacklevel=4)
 
     def _update_lr(self, epoch: int | None = None) -> None:
         with self._within_step():
@@ -155,12 +171,12 @@ def check_optimizer(schedule: Any, optimizer: Any) -> None:
         )
 
 
-def warn_of_epoch() -> None:
+def warn_of_epoch(stacklevel: int = 3) -> None:
     warnings.warn(
         "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated "
         "where possible. Please use `scheduler.step()` to step the scheduler.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
 
 
