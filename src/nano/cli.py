@@ -98,6 +98,12 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
         "has instructions for it",
     )
     train.add_argument(
+        "--compile",
+        action="store_true",
+        default=None,
+        help="run the training step as a compiled program; faster after the first steps",
+    )
+    train.add_argument(
         "--limit", type=_count, metavar="N", help="train on the first N images only, for a try"
     )
     train.add_argument(
@@ -211,6 +217,7 @@ def _train(arguments: argparse.Namespace, parser: _Parser) -> None:
         out=out,
         about=setup,
         precision=setup["precision"],
+        compile=setup["compile"],
     )
     if arguments.resume:
         trainer.load(out / LAST)
@@ -266,6 +273,7 @@ def _plan(
         "seed": recipe.seed,
         "data": None,
         "precision": "float32",
+        "compile": False,
         "limit": None,
     }
     if arguments.resume:

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import checkpoint
 from ..autograd import no_grad
+from ..compiler import compile as compiled
 from ..errors import AnomalyError, CheckpointError, InputError, ShapeError, TypeMismatchError
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
@@ -50,6 +51,8 @@ class Trainer:
         about: how the run was set up, as JSON can hold it; written into the checkpoints.
         precision: ``"float32"`` to compute in what the model and the data have; ``"bfloat16"``
             for model and loss, in training and evaluation, inside :class:`nano.autocast`.
+        compile: run the training step as a program, see :func:`nano.compile`. A loss that
+            becomes NaN is noticed after its step then, not before.
 
     Raises:
         ValueError: for another precision.
@@ -74,6 +77,7 @@ class Trainer:
         out: str | Path | None = None,
         about: Mapping[str, Any] | None = None,
         precision: str = "float32",
+        compile: bool = False,
     ) -> None:
         check_precision("Trainer", precision)
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
@@ -83,6 +87,7 @@ class Trainer:
         self.out = None if out is None else Path(out)
         self.about = dict(about or {})
         self.precision = precision
+        self._whole_step: Any = compiled(self._forward_and_back) if compile else None
         self.epochs = self.epoch = self.batch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -167,9 +172,10 @@ class Trainer:
         self._end_epoch(row)
 
     def _train_batch(self, inputs: Tensor, targets: Tensor) -> None:
-        with computing_in(self.precision):
-            outputs = self.model(inputs)
-            loss = self.loss_fn(outputs, targets)
+        if self._whole_step is None:
+            outputs, loss = self._forward(inputs, targets)
+        else:
+            outputs, loss = self._whole_step(inputs, targets)
         value = _number(loss)
         if not math.isfinite(value):
             raise AnomalyError(
@@ -179,12 +185,27 @@ class Trainer:
                 hint="Try a lower learning rate. nano.autograd.detect_anomaly() finds the operator "
                 "that made it; the last checkpoint is that of before.",
             )
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        if self._whole_step is None:
+            self._back(loss)
         self._means.add(value, outputs, targets)
         self.batch += 1
         self.step += 1
+
+    def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with computing_in(self.precision):
+            outputs = self.model(inputs)
+            return outputs, self.loss_fn(outputs, targets)
+
+    def _back(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def _forward_and_back(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """A whole step, as it is compiled."""
+        outputs, loss = self._forward(inputs, targets)
+        self._back(loss)
+        return outputs.detach(), loss.detach()
 
     def _end_epoch(self, row: dict[str, Any]) -> None:
         self._check_weights()
