@@ -8,7 +8,7 @@ from nano import nn
 from nano.compiler.graph import Accumulate, Apply, Effect, Gradient, Overwrite, SetGradient
 from nano.compiler.trace import trace
 
-from .both import normal
+from .both import assert_alike, normal
 
 
 def traced(function, *tensors):
@@ -129,3 +129,36 @@ def test_a_trace_holds_no_arrays_in_cycles():
         assert gone[0]() is None
     finally:
         gc.enable()
+
+
+def test_writes_to_gradients_through_other_tensors():
+    w = nano.ones(3, requires_grad=True)
+
+    def function(x):
+        (w * x).sum().backward()
+        w.grad.detach()[1:].mul_(3)
+
+    compiled = nano.compile(function)
+    for i in range(4):
+        w.grad = None
+        compiled(normal(3, seed=i))
+        expected = normal(3, seed=i).numpy() * np.float32([1, 3, 3])
+        assert w.grad.tolist() == expected.tolist()
+
+
+def test_a_gradient_is_used_after_it_was_cleared():
+    w = nano.ones(3, requires_grad=True)
+
+    @nano.compile
+    def function(x):
+        w.grad = None
+        (w * x).sum().backward()
+        g = w.grad
+        w.grad = None
+        g.mul_(2)
+        (w * x).square().sum().backward()
+        return g + w.grad
+
+    for i in range(4):
+        x = normal(3, seed=i)
+        assert_alike(function(x), x * 2 + x.square() * 2)

@@ -462,7 +462,7 @@ def clear_gradients(tensors: Sequence[Tensor], set_to_none: bool = True) -> None
     else:
         for t in tensors:
             if t._grad is not None:
-                t._grad = t._grad.detach().zero_()
+                t.grad = t.grad.detach().zero_()  # not _grad: hooks see it so
 
 
 def _forget(tensors: Sequence[Tensor]) -> None:

@@ -107,6 +107,8 @@ class _Tracer:
         self._owners: dict[int, tuple[Any, Memory, dict[Any, Value]]] = {}
         #: By the id of a gradient that lies in ``.grad``: the gradient and its leaf.
         self._gradients: dict[int, tuple[Tensor, Value]] = {}
+        #: The leaves of the gradients that were seen, by their memory.
+        self._leaves: dict[Memory, Value] = {}
         #: What memory from outside held before it was first written.
         self._before: dict[Memory, tuple[Value, NDArray]] = {}
         self._differentiated: set[Function] = set()
@@ -230,7 +232,7 @@ class _Tracer:
         t, source = inputs
         target = self._input(t)
         memory = target.memory
-        leaf = self._leaf_of(t if t._view is None else t._view.base)
+        leaf = self._leaves.get(memory)
         counts = leaf
         if leaf is None and memory.outside:
             counts = self._counting(t, memory)
@@ -324,7 +326,8 @@ class _Tracer:
         """Gradients that were seen in ``.grad`` may be used after it has forgotten them."""
         for leaf in leaves:
             if id(leaf._grad) in self._gradients:
-                self._input(leaf._grad)
+                value = self._input(leaf._grad)
+                self._leaves.pop(value.memory, None)
                 del self._gradients[id(leaf._grad)]
 
     def _read(self, what: Read, inputs: Any, proceed: Callable[[], Any]) -> Any:
@@ -363,6 +366,7 @@ class _Tracer:
             value = self._new("result", None, x._data)
             value.node = node
             value.memory.written += 1  # by gradients that arrive later
+            self._leaves[value.memory] = leaf
             node.outputs.append(value)
             self.graph.nodes.append(node)
             return value
