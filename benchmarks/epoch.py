@@ -82,7 +82,7 @@ def epochs(side: str, args: argparse.Namespace) -> Any:
     if library == "torch":
         model = _in_torch(args.recipe, model, "channels_last" in options)
     optimizer = _optimizer(m, recipe, model)
-    cycle = OneCycle(recipe.lr)
+    cycle = OneCycle(recipe.lr, recipe.warm_up)
     count = min(args.limit or len(train), len(train))
     total, step = recipe.epochs * count, 0
     cross_entropy = m.nn.functional.cross_entropy

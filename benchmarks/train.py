@@ -2,8 +2,9 @@
 
 Each library runs in a process of its own, in turn, with two threads; the figures are medians.
 ``--inference`` times inference instead, ``--bf16`` both under autocast, and ``--busy`` both
-with one core kept busy by another program. ``--first`` and ``--memory`` measure what a fresh
-process costs, see :mod:`benchmarks.fresh`.
+with one core kept busy by another program. ``--compile`` compiles nano's step, and has
+``torch.compile`` and JAX, where it is installed, as further peers. ``--first`` and
+``--memory`` measure what a fresh process costs, see :mod:`benchmarks.fresh`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -38,10 +40,12 @@ while os.getppid() == parent:
         pass
 """
 
+_COLUMNS = {"channels_last": "ch-last", "compile": "compile"}
 _HEADER = {
     "nano": "milliseconds of one step of nano (median)",
     "PyTorch": "the same of PyTorch, images (n, c, h, w)",
     "ch-last": "the same of PyTorch, images and model channels-last",
+    "compile": "the same of PyTorch, the model compiled by torch.compile",
     "JAX": "the same of JAX, the whole step compiled",
     "ratio": "time of the faster form of the peer / time of nano; higher is better",
     "asked": "the ratio that is required",
@@ -72,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", help=f"some of {','.join(CASES)}; all if left out")
     parser.add_argument("--bf16", action="store_true", help="both under bfloat16 autocast")
     parser.add_argument("--busy", action="store_true", help="one core is kept busy meanwhile")
+    parser.add_argument("--compile", action="store_true", help="nano's step compiled")
     parser.add_argument("--inference", action="store_true", help="inference, not training")
     parser.add_argument("--first", action="store_true", help="time until the first step is done")
     parser.add_argument("--memory", action="store_true", help="peak memory and page faults")
@@ -129,6 +134,11 @@ def busy_core() -> Iterator[int]:
 
 def _sides(args: argparse.Namespace) -> list[str]:
     sides = ["nano", args.peer] + (["torch+channels_last"] if args.peer == "torch" else [])
+    if args.compile:
+        sides[0] += "+compile"
+        # Without a C++ compiler, torch.compile has nothing to offer.
+        sides += ["torch+compile"] * (args.peer == "torch" and shutil.which("g++") is not None)
+        sides += ["jax"] * (args.peer == "torch" and missing("jax") is None)
     return [f"{side}+bf16" for side in sides] if args.bf16 else sides
 
 
@@ -139,8 +149,7 @@ def _steps(names: Sequence[str], args: argparse.Namespace) -> list[dict[str, Any
         if reason := missing(side):
             sys.exit(f"{side}: {reason}.")
     processes = {side: Side("benchmarks.steps", side) for side in sides}
-    peer_columns = ["PyTorch", "ch-last"] if args.peer == "torch" else ["JAX"]
-    columns = ["nano", *peer_columns, "ratio", "asked", "GFLOP", "limit", "of it"]
+    columns = ["nano", *map(_column, sides[1:]), "ratio", "asked", "GFLOP", "limit", "of it"]
     try:
         speed = _peak(processes)
         _explain(columns, names, args, speed)
@@ -167,7 +176,7 @@ def _row(
     name: str, processes: dict[str, Side], args: argparse.Namespace, speed: float
 ) -> dict[str, Any]:
     case = CASES[name]
-    sides = [s for s in processes if "channels_last" not in s or case.images]
+    sides = [s for s in processes if _has(s, case)]
     rounds = in_turn(
         [processes[s] for s in sides],
         name,
@@ -194,18 +203,35 @@ def _row(
     }
 
 
+def _column(side: str) -> str:
+    """What stands above the times of a peer."""
+    options = side.split("+")
+    if options[0] == "jax":
+        return "JAX"
+    return next((_COLUMNS[o] for o in options if o in _COLUMNS), "PyTorch")
+
+
+def _has(side: str, case: Case) -> bool:
+    """Whether a side can do a case."""
+    if "channels_last" in side:
+        return case.images
+    return not (side.startswith("jax") and case.network == "alexnet")
+
+
 def _required(case: Case, args: argparse.Namespace) -> float | None:
     if args.peer != "torch":
         return None
     if args.busy:
         return None if args.bf16 else BUSY_REQUIRED
+    if args.compile:
+        return case.required_compiled_bf16 if args.bf16 else case.required_compiled
     return case.required_bf16 if args.bf16 else case.required
 
 
 def _line(row: dict[str, Any], columns: Sequence[str]) -> str:
-    times = list(row["milliseconds"].values())
-    peers = [c for c in columns if c in ("PyTorch", "ch-last", "JAX")]
-    times += [None] * (1 + len(peers) - len(times))
+    found = {_column(side): t for side, t in list(row["milliseconds"].items())[1:]}
+    own = next(iter(row["milliseconds"].values()))
+    times = [own, *(found.get(c) for c in columns if c in ("JAX", "PyTorch", *_COLUMNS.values()))]
     required, ratio = row["required"], row["ratio"]
     verdict = "" if required is None else ("  ok" if ratio >= required else "  MISSED")
     cells = [

@@ -21,7 +21,6 @@ MODELS = {
     },
 }
 SLOW = {"resnet18", "resnet34", "resnet32", "resnet44", "resnet56"}
-WAITING = {"alexnet"}
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +55,7 @@ def trained(build):
     return make
 
 
-TRAINED = [
-    pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODELS if n not in WAITING
-]
+TRAINED = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODELS]
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -27,22 +27,6 @@ def _cases():
 
 CASES = list(_cases())
 
-#: They read values, or addresses, outside of forward().
-WAITING_FORWARD = {
-    "movement-Movement-as_strided",
-    "movement-Movement-as_strided_overlaps",
-    "movement-Movement-as_strided_of_a_view",
-    "pooling-Pooling-max_pool2d_overlap",
-    "pooling-Pooling-max_pool2d_dilation",
-    "pooling-Pooling-max_pool2d_ceil",
-    "pooling-Pooling-max_pool2d_large_window",
-    "pooling-Pooling-adaptive_max_pool2d_shared_rows",
-}
-WAITING_GRADIENT = WAITING_FORWARD | {
-    "selection-Selection-clip",
-    "selection-Selection-clamp_min_tensor",
-}
-
 
 def drawn(case, step):
     """Inputs of the case, with other values at each step."""
@@ -56,7 +40,7 @@ def drawn(case, step):
     return arrays
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.id not in WAITING_FORWARD])
+@pytest.mark.parametrize("case", CASES)
 def test_forward(case):
     compiled = nano.compile(lambda *x: case.call(nano, *x))
     with nano.no_grad():
@@ -67,11 +51,7 @@ def test_forward(case):
     assert compiled.graph()
 
 
-DIFFERENTIABLE = [
-    c
-    for c in CASES
-    if c.values[0].grad and "float32" in c.values[0].dtypes and c.id not in WAITING_GRADIENT
-]
+DIFFERENTIABLE = [c for c in CASES if c.values[0].grad and "float32" in c.values[0].dtypes]
 
 
 def gradients(case, tensors):

@@ -74,6 +74,8 @@ class Native:
         self._addresses: dict[Value, str] = {}
         self.calls_onednn = False
         body = [n for n in graph.nodes if _is_inside(n)]
+        if body != graph.nodes[: len(body)]:
+            raise UnsupportedError("something is computed after what is seen from outside")
         self._check_size(graph)
         declared: set[Value] = set()
         for node in body:

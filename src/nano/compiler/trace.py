@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from ..errors import GraphBreak
 from ..functions.conversion import Clone
 from ..hook import Call, Read, Write, add_hook, remove_hook
 from ..tensor import Tensor
+from .arrays import Arrays
 from .graph import (
     Accumulate,
     Apply,
@@ -35,10 +34,8 @@ from .graph import (
     Overwrite,
     SetGradient,
     Value,
-    owner_of,
-    replace_inputs,
-    replaced,
 )
+from .settle import settle
 from .trees import map_leaves
 
 __all__ = ["Trace", "trace"]
@@ -102,9 +99,7 @@ class _Tracer:
         self._inside = False
         #: The node of autograd whose derivative runs.
         self._node: Function | None = None
-        #: By the id of the array that owns the memory: that array, the memory, and by place and
-        #: layout the values in it.
-        self._owners: dict[int, tuple[Any, Memory, dict[Any, Value]]] = {}
+        self._arrays = Arrays(self.graph)
         #: By the id of a gradient that lies in ``.grad``: the gradient and its leaf.
         self._gradients: dict[int, tuple[Tensor, Value]] = {}
         #: The leaves of the gradients that were seen, by their memory.
@@ -224,7 +219,7 @@ class _Tracer:
             if isinstance(x, (list, tuple)) and not place.saved:
                 parts = [(Hidden(False, (place.key, i)), y) for i, y in enumerate(x)]
             for part, y in parts:
-                if isinstance(y, np.ndarray) and self._known(y) is None:
+                if isinstance(y, np.ndarray) and self._arrays.known(y) is None:
                     node.hidden.append(part)
                     node.outputs.append(self._made(node, y))
 
@@ -270,7 +265,7 @@ class _Tracer:
             )
         value = self._input(gradient)
         answer = proceed()
-        if self._known(t._grad._data) is None:  # type: ignore[union-attr]
+        if self._arrays.known(t._grad._data) is None:  # type: ignore[union-attr]
             node = Apply(function=Clone, inputs=[value], needs=(False,), line=self._line())
             self.graph.nodes.append(node)
             node.outputs.append(self._made(node, t._grad._data))  # type: ignore[union-attr]
@@ -359,11 +354,11 @@ class _Tracer:
             return x
         leaf = self._leaf_of(x)
         if leaf is not None:
-            known = self._known(x._data)
+            known = self._arrays.known(x._data)
             if known is not None and isinstance(known.node, Gradient):
                 return known
             node = Gradient(leaf=leaf)
-            value = self._new("result", None, x._data)
+            value = self._arrays.new("result", None, x._data)
             value.node = node
             value.memory.written += 1  # by gradients that arrive later
             self._leaves[value.memory] = leaf
@@ -381,7 +376,7 @@ class _Tracer:
     def _counting(self, t: Tensor, memory: Memory) -> Value:
         """The argument or captured value that counts the writes to ``t``, which shows it."""
         owner = t if t._view is None else t._view.base
-        if self._known(owner._data) is not None:
+        if self._arrays.known(owner._data) is not None:
             return self._itself(owner)
         return next(v for v in self.graph.values if v.memory is memory and v.kind != "constant")
 
@@ -415,18 +410,10 @@ class _Tracer:
             return type(x)(self._attribute(function, y) for y in x)
         return x
 
-    def _known(self, array: NDArray) -> Value | None:
-        """The value that an array is, whichever object it comes as; None if it is new."""
-        owner = owner_of(array)
-        known = self._owners.get(id(owner))
-        if known is None or known[0]() is not owner:
-            return None
-        return known[2].get(_place(array))
-
     def _find(self, array: NDArray) -> Value | None:
-        """As :meth:`_known`; but where the memory is known, the value must be."""
-        value = self._known(array)
-        if value is None and self._owners.get(id(owner_of(array)), _NOBODY)[0]() is owner_of(array):
+        """The value that an array is, None if it is new; where its memory is known, it must be."""
+        value = self._arrays.known(array)
+        if value is None and self._arrays.has_memory_of(array):
             raise GraphBreak(
                 "compile",
                 "an array shows memory of a traced tensor in a way that no operator has made.",
@@ -437,33 +424,15 @@ class _Tracer:
 
     def _outside(self, kind: str, content: Any, array: NDArray) -> Value:
         """A value that no node makes."""
-        value = self._new(kind, content, array)
+        value = self._arrays.new(kind, content, array)
         value.memory.outside = kind != "constant"
         return value
 
     def _made(self, node: Any, array: NDArray) -> Value:
         """A new result of a node."""
-        value = self._new("result", None, array)
+        value = self._arrays.new("result", None, array)
         value.node = node
         return value
-
-    def _new(self, kind: str, content: Any, array: NDArray) -> Value:
-        owner = owner_of(array)
-        known = self._owners.get(id(owner))
-        if known is None or known[0]() is not owner:
-            # When it is freed, another array may get its id.
-            forget = weakref.ref(owner, partial(self._forget, id(owner)))
-            known = self._owners[id(owner)] = forget, Memory(), {}
-        place = _place(array)
-        value = self.graph.value(kind, content, array, known[1], place[0] - _place(owner)[0])
-        known[2][place] = value
-        return value
-
-    def _forget(self, number: int, reference: Any) -> None:
-        """An array is gone; unless another one has its number by now, forget it."""
-        known = self._owners.get(number)
-        if known is not None and known[0] is reference:
-            del self._owners[number]
 
     def _line(self) -> str:
         """The user's line that runs; of a derivative, that of its operator."""
@@ -495,78 +464,7 @@ class _Tracer:
         self._gradients.clear()
         self._differentiated.clear()
         self._results.clear()
-        self._prefer_lasting()
-        self._merge()
-        for memory, (value, content) in self._before.items():
-            # Nobody but the graph holds it: it was made in this run, and is made anew each time.
-            if self._is_alone(value):
-                value.kind, value.content = "constant", content
-                memory.outside = False
-            else:
-                value.before = content
-        self._drop_inner_leaves()
-
-    def _is_alone(self, value: Value) -> bool:
-        """Whether only the graph holds a captured Tensor: it was made in this run."""
-        if value.kind != "captured":
-            return False
-        others = sum(v.content is value.content for v in self.graph.values) - 1
-        return sys.getrefcount(value.content) <= _ALONE + others
-
-    def _prefer_lasting(self) -> None:
-        """Of several Tensors that show the same memory alike, take one that outlives the run."""
-        lasting = {}
-        for v in self.graph.values:
-            if v.kind == "captured" and not self._is_alone(v):
-                lasting[v.memory, _place(v.content._data)] = v.content
-        for v in self.graph.values:
-            if v.kind == "captured":
-                v.content = lasting.get((v.memory, _place(v.content._data)), v.content)
-
-    def _merge(self) -> None:
-        """One value for what several Tensors of this run show alike."""
-        first: dict[Any, Value] = {}
-        same: dict[Value, Value] = {}
-        for v in self.graph.values:
-            if v.kind == "captured" and v not in self._inner_leaves.values():
-                w = first.setdefault((v.memory, _place(v.content._data)), v)
-                alike = w.content is v.content or self._is_alone(v) or self._is_alone(w)
-                if w is not v and alike:
-                    same[v] = w
-        if not same:
-            return
-        for node in self.graph.nodes:
-            replace_inputs(node, same)
-            if isinstance(node, (Accumulate, Gradient, SetGradient)):
-                node.leaf = same.get(node.leaf, node.leaf)
-            elif isinstance(node, Effect):
-                node.tensors = [same.get(v, v) for v in node.tensors]
-            elif isinstance(node, Overwrite) and node.counts is not None:
-                node.counts = same.get(node.counts, node.counts)
-        self.graph.result = replaced(self.graph.result, same)
-        self.graph.values = [v for v in self.graph.values if v not in same]
-        for memory, (v, content) in self._before.items():
-            self._before[memory] = same.get(v, v), content
-
-    def _drop_inner_leaves(self) -> None:
-        """Leaves that the function makes itself: nobody sees the gradients that arrive there."""
-        read = {id(n.leaf.content) for n in self.graph.nodes if isinstance(n, Gradient)}
-        kept = []
-        for node in self.graph.nodes:
-            if isinstance(node, Accumulate) and self._is_alone(node.leaf):
-                if id(node.leaf.content) in read:
-                    raise GraphBreak(
-                        "compile",
-                        "the .grad of a leaf is used that the function makes itself.",
-                        facts=f"shape {node.leaf.shape}",
-                        hint="Ask for the gradient with nano.autograd.grad().",
-                    )
-                continue
-            kept.append(node)
-        self.graph.nodes = kept
-        used = {node.leaf for node in kept if isinstance(node, (Accumulate, Gradient, SetGradient))}
-        unused = [v for v in self._inner_leaves.values() if v not in used and self._is_alone(v)]
-        self.graph.values = [v for v in self.graph.values if v not in unused]
+        settle(self.graph, self._before, list(self._inner_leaves.values()))
 
     def _result(self, t: Tensor) -> Value:
         """The value of a Tensor that is returned; of another one that shows the same, an alias."""
@@ -598,19 +496,3 @@ class _Tracer:
                 "tensor.detach().",
             )
         return value
-
-
-def _references_if_alone() -> int:
-    """What ``sys.getrefcount(value.content)`` says if only the value holds its Tensor."""
-    value = Value(0, "captured", object(), np.empty(0), Memory())
-    return sys.getrefcount(value.content)
-
-
-_ALONE = _references_if_alone()
-_NOBODY: Any = (lambda: None, None, None)
-
-
-def _place(array: NDArray) -> Any:
-    """Where it lies in memory, and how."""
-    address = array.__array_interface__["data"][0]
-    return address, array.shape, array.strides, array.dtype

@@ -125,25 +125,43 @@ class Normalize(Transform):
         return out.reshape(n, h, w, c)
 
 
+_PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
+
+
 class RandomCrop(Transform):
     """A part of each image, somewhere in it.
 
     Args:
         size: height and width of the part, or one number for both.
         padding: pixels added on each side before.
-        fill: the value of those.
+        fill: the value of those, if ``padding_mode`` is ``"constant"``.
+        padding_mode: ``"constant"``; ``"edge"`` repeats the outermost pixels, ``"reflect"``
+            mirrors the image at them, ``"symmetric"`` beside them.
 
     Raises:
         RuntimeError: if the padded image is smaller than the part.
+        ValueError: for a size or padding that makes no sense, or another mode.
 
     Source: the augmentation for CIFAR-10 with padding 4, C.-Y. Lee et al. 2015,
     "Deeply-Supervised Nets".
     """
 
-    def __init__(self, size: int | tuple[int, int], padding: int = 0, fill: float = 0) -> None:
+    def __init__(
+        self,
+        size: int | tuple[int, int],
+        padding: int = 0,
+        fill: float = 0,
+        padding_mode: str = "constant",
+    ) -> None:
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.padding = padding
         self.fill = fill
+        self.padding_mode = padding_mode
+        if padding_mode not in _PADDING_MODES:
+            raise InputError(
+                "RandomCrop",
+                f"padding_mode must be one of {', '.join(_PADDING_MODES)}, got {padding_mode!r}.",
+            )
         if len(self.size) != 2 or min(self.size) < 1 or padding < 0:
             raise InputError(
                 "RandomCrop",
@@ -159,8 +177,12 @@ class RandomCrop(Transform):
                 "RandomCrop",
                 f"images of {h} x {w} with padding {p} are smaller than {height} x {width}.",
             )
-        padded = np.full((n, h + 2 * p, w + 2 * p, c), self.fill, images.dtype)
-        padded[:, p : p + h, p : p + w] = images
+        around = (0, 0), (p, p), (p, p), (0, 0)
+        if self.padding_mode == "constant":
+            padded = np.full((n, h + 2 * p, w + 2 * p, c), self.fill, images.dtype)
+            padded[:, p : p + h, p : p + w] = images
+        else:
+            padded = np.pad(images, around, self.padding_mode)
         # Every part that could be cut is a window in a view; a row of one is a run of memory.
         rows = padded.reshape(n, h + 2 * p, (w + 2 * p) * c)
         windows = sliding_window_view(rows, (height, width * c), axis=(1, 2))

@@ -17,6 +17,7 @@ from ..autograd.function import Function
 from ..autograd.grad_mode import mode
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, ShapeError, TypeMismatchError
+from ..hook import hooks
 from ..storage import content_token
 from ..tensor import Tensor
 from .autocast import lowered
@@ -399,7 +400,8 @@ def _convolve(
         padding=padding,
         dilation=dilation,
         groups=groups,
-        token=None if learns else _token(weight),
+        # A token is of this moment: what is traced must not carry it along.
+        token=None if learns or hooks else _token(weight),
     )
     return like_input(y, input, dims)
 
