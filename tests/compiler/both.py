@@ -1,7 +1,7 @@
 """The same function as it is and compiled, call after call, and all that both leave compared.
 
-A program replays the operators that eager mode runs, so both must agree bit for bit. A pass that
-changes the order of sums states a tolerance of its own.
+A program replays the operators that eager mode runs, so both must agree bit for bit; but where
+loops were generated that add up in another order, to rounding.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from nano.nn import Module
 from nano.optim import Optimizer
 from nano.optim.lr_scheduler import LRScheduler
 
-#: Relative and absolute.
 EXACT = 0.0
+#: Relative and absolute, for float32: sums of some hundred numbers in another order differ by a
+#: few times 6e-8 of the largest, and a step hands that on to the next.
+REORDERED = 5e-6
 
 
 def assert_alike(got: Any, expected: Any, tolerance: float = EXACT, what: str = "it") -> None:
@@ -101,7 +103,7 @@ def check(
     arguments: Callable[[int], tuple[Any, ...]],
     *,
     steps: int = 20,
-    tolerance: float = EXACT,
+    tolerance: float | None = None,
     between: Callable[[int, Any], Any] | None = None,
     kinds: int = 1,
     **options: Any,
@@ -113,7 +115,7 @@ def check(
             optimizers, tensors. Called for each side, with the same random numbers.
         arguments: of call number ``i``, made anew for each side.
         steps: how many calls.
-        tolerance: between numbers, relative and absolute; 0 is bit for bit.
+        tolerance: between numbers, relative and absolute; by default what the program states.
         between: ``between(i, things)`` is done to each side before call ``i``.
         kinds: how many programs are needed, each of which takes two runs of the function.
         options: of ``nano.compile``.
@@ -130,6 +132,7 @@ def check(
     compiled = nano.compile(counted.run, **options)
     random = nano.default_generator
     state = random.get_state()
+    margin = EXACT
     for i in range(steps):
         outcomes = []
         for run, things in ((eager, its), (compiled, own)):
@@ -140,12 +143,20 @@ def check(
             result = run(*given)
             outcomes.append((result, given, random.get_state()))
         state = outcomes[0][2]
+        # What has been rounded otherwise once stays so.
+        margin = max(margin, allowed(compiled)) if tolerance is None else tolerance
         what = ("result", "arguments", "random state")
         for name, got, expected in zip(what, outcomes[1], outcomes[0], strict=True):
-            assert_alike(got, expected, tolerance, f"call {i}: {name}")
-        assert_alike(own, its, tolerance, f"call {i}: things")
+            assert_alike(got, expected, margin, f"call {i}: {name}")
+        assert_alike(own, its, margin, f"call {i}: things")
     assert counted.runs == 2 * kinds, f"the function was run {counted.runs} times"
     return compiled
+
+
+def allowed(compiled: Compiled) -> float:
+    """The tolerance for what the programs so far have done."""
+    programs = [e.program for e in compiled._entries.values() if e.program is not None]
+    return EXACT if all(p.exact for p in programs) else REORDERED
 
 
 def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> nano.Tensor:

@@ -12,7 +12,7 @@ from nano import nn
 from nano.errors import GraphBreak
 from nano.nn import functional as F
 
-from .both import Counted, assert_alike, check, normal
+from .both import REORDERED, Counted, allowed, assert_alike, check, normal
 
 Pair = namedtuple("Pair", "first second")
 
@@ -91,7 +91,7 @@ def test_fallback_runs_each_call_once():
             layer.weight.grad = layer.bias.grad = None
             before = total.item()
             got = compiled(x)
-            assert_alike(got, layer(x).detach())
+            assert_alike(got, layer(x).detach(), allowed(compiled))
             assert layer.bias.grad.item() == 3.0
             assert total.item() - before == (111 if got.sum().item() > 0 else 101)
             assert counted.runs == i + 1
@@ -191,7 +191,7 @@ def test_globals_and_closures_are_noticed(monkeypatch):
 
     def same():
         for _ in range(4):
-            assert_alike(compiled(x), function(x))
+            assert_alike(compiled(x), function(x), allowed(compiled))
 
     same()
     monkeypatch.setattr(f"{__name__}.SCALE", 4.0)
@@ -238,7 +238,7 @@ def test_weights_used_without_their_module():
         if i == 6:
             weights[0] = nano.zeros(2)
         x = normal(1, 2, seed=i)
-        assert_alike(compiled(x), function(x))
+        assert_alike(compiled(x), function(x), allowed(compiled))
 
 
 def test_without_tensors():
@@ -378,8 +378,8 @@ def test_one_tensor_given_twice():
         x, y = normal(2, seed=i), normal(2, seed=i + 50)
         other = x.clone()
         expected = function(other, other) if i % 2 else function(other, y)
-        assert_alike(compiled(x, x) if i % 2 else compiled(x, y), expected)
-        assert_alike(x, other)
+        assert_alike(compiled(x, x) if i % 2 else compiled(x, y), expected, REORDERED)
+        assert_alike(x, other, REORDERED)
 
 
 def test_views_of_one_tensor_as_arguments():
@@ -392,8 +392,9 @@ def test_views_of_one_tensor_as_arguments():
         whole, other = normal(4, seed=i), normal(4, seed=i)
         parts = (0, 3), (0, 3) if i % 2 else (1, 4)
         (a, b), (c, d) = parts
-        assert_alike(compiled(whole[a:b], whole[c:d]), function(other[a:b], other[c:d]))
-        assert_alike(whole, other)
+        got = compiled(whole[a:b], whole[c:d])
+        assert_alike(got, function(other[a:b], other[c:d]), allowed(compiled))
+        assert_alike(whole, other, allowed(compiled))
 
 
 def test_arguments_are_written():
@@ -534,7 +535,7 @@ def test_threads():
     def work(seed):
         for i in range(30):
             x = normal(4 + seed, 3, seed=i)
-            if compiled(x).tolist() != function(x).tolist():
+            if not nano.allclose(compiled(x), function(x), rtol=REORDERED, atol=REORDERED):
                 wrong.append((seed, i))
 
     threads = [threading.Thread(target=work, args=(k % 2,)) for k in range(4)]
@@ -571,7 +572,7 @@ def test_somebody_looks_on():
                 got = compiled(x)
         else:
             got = compiled(x)
-        assert_alike(got, net(x).detach())
+        assert_alike(got, net(x).detach(), allowed(compiled))
     assert counted.runs == 2 + 6
 
 
@@ -582,8 +583,8 @@ def test_inside_of_another():
     for i in range(6):
         x = normal(2, 3, seed=i)
         with nano.no_grad():
-            assert_alike(outer(x), net(x).relu() * 2)
-            assert_alike(inner(x), net(x).relu())
+            assert_alike(outer(x), net(x).relu() * 2, REORDERED)
+            assert_alike(inner(x), net(x).relu(), REORDERED)
 
 
 def test_more_kinds_than_the_limit():
@@ -616,12 +617,12 @@ def test_errors_of_the_function_come_through():
             with pytest.raises(KeyError, match="mine"):
                 compiled(x, True)
         else:
-            assert_alike(compiled(x, False), function(x, False))
+            assert_alike(compiled(x, False), function(x, False), allowed(compiled))
     assert not nano.hook.hooks
     with pytest.raises(RuntimeError):
         compiled(nano.ones(1, 3), False)
     assert not nano.hook.hooks
-    assert_alike(compiled(x, False), function(x, False))
+    assert_alike(compiled(x, False), function(x, False), allowed(compiled))
 
 
 class Checked(nano.autograd.Function):
@@ -704,7 +705,7 @@ def test_looking_at_it():
     for _ in range(3):
         compiled(nano.ones(2))
     assert "Relu(" in str(compiled.graph())
-    assert "Relu.forward(" in compiled.source()
+    assert "# Relu" in compiled.source()
     assert "1 programs" in repr(compiled)
     with pytest.raises(ValueError, match="no pass named 'nothing'"):
         nano.compile(lambda x: x, without="nothing")

@@ -149,9 +149,7 @@ def test_written_memory_is_left_out():
         """The second node's value is written in place afterwards."""
         value = graph.nodes[1].outputs[0]
         value.memory.written = 1
-        graph.nodes.insert(
-            2, Overwrite(inputs=[value, graph.values[1]], writer="copy_", tensor=None)
-        )
+        graph.nodes.insert(2, Overwrite(inputs=[value, graph.values[1]], writer="copy_"))
 
     found = after(lambda x, y: ((x * y) + y).relu() * 2.0 - x, X, Y, change=change)
     assert found == ["Mul", "Add", "copy_", "Relu", ["Mul", "Sub"]]
@@ -174,7 +172,7 @@ def test_what_is_accumulated_may_change():
 
     def change(graph):
         first = graph.nodes[0].outputs[0]
-        graph.nodes.insert(1, Accumulate(inputs=[first], leaf=leaf, fresh=True))
+        graph.nodes.insert(1, Accumulate(inputs=[first], leaf=leaf))
 
     found = after(lambda x, y: (x * y) * 2.0 + 1.0, X, Y, change=change)
     assert found == ["Mul", "Accumulate", ["Mul", "Add"]]

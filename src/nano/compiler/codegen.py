@@ -76,6 +76,15 @@ class Fused(Node):
         return "Fused[" + ", ".join(names[:4] + ["..."] * (len(names) > 4)) + "]"
 
     @property
+    def exact(self) -> bool:
+        """Whether it gives bit for bit what its members give: it adds nothing up, and has no
+        exponential or the like, for which small arrays have NumPy's."""
+        formulas = [m.function.formula for m in self.members]
+        return not any(map(is_reduction, self.members)) and not any(
+            f"{name}(" in text for name in TRANSCENDENTAL for text in formulas
+        )
+
+    @property
     def source(self) -> str:
         """The loop, with the operators and the user's lines beside it."""
         return self._loop.text(for_people=True)

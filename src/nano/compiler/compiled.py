@@ -10,12 +10,15 @@ from typing import Any
 from ..errors import GraphBreak, InputError
 from ..hook import hooks
 from ..tensor import Tensor
+from .codegen import Fused
 from .compare import difference, settle_constants
 from .formula import UnsupportedError
+from .fuse import fuse
 from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
 from .passes import PASSES
 from .program import Program
+from .report import Report, report
 from .small import small_program
 from .surroundings import PLAIN
 from .trace import Trace, trace
@@ -54,6 +57,8 @@ class Compiled:
         self._fallback = fallback
         self._limit = limit
         self._passes = _passes(without)
+        self._native = "native" not in without
+        self._fuses = "fuse" not in without
         self._entries: dict[Any, _Entry] = {}
         self._warned: set[str] = set()
         self._latest: Program | None = None
@@ -150,12 +155,13 @@ class Compiled:
         graph = found.graph
         captured = [v for v in graph.values if v.kind == "captured"]
         calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
-        for name, run in self._passes.items():
-            if name == "fuse" and self._make_small(entry, graph):
-                break
+        for run in self._passes.values():
             run(graph)
             graph.check()
-        else:
+        if not (self._native and self._make_small(entry, graph)):
+            if self._fuses:
+                fuse(graph)
+                graph.check()
             entry.program = Program(graph, self._name)
         self._latest = entry.program
         entry.guards = Guards(self._function, found.modules, given, captured, calls, growing)
@@ -187,8 +193,32 @@ class Compiled:
         return self._program().graph
 
     def source(self) -> str:
-        """The text of the latest program."""
-        return self._program().source
+        """The text of the latest program, with that of its native function or its loops."""
+        program = self._program()
+        loops = [node.source for node in program.graph.nodes if isinstance(node, Fused)]
+        return "\n\n".join([program.source, *filter(None, [program.native]), *loops])
+
+    def report(self, *args: Any, **kwargs: Any) -> Report:
+        """What the latest program does: its nodes, bytes, what was fused and why not; print it.
+
+        Args:
+            args, kwargs: if given, the program for them runs once more, as by a call, and each
+                node's time and kernels are noted too.
+
+        Raises:
+            ValueError: if there is no program yet, or none for such arguments.
+        """
+        if not args and not kwargs:
+            return report(self._program(), self._why_large, None)
+        given = list(leaves((args, kwargs)))
+        entry = self._entries.get(self._key(args, kwargs, given))
+        if entry is None or entry.program is None or not entry.guards.holds():
+            raise InputError(
+                "compile",
+                f"{self._name} has no program for these arguments.",
+                hint="Call it with them three times first.",
+            )
+        return report(entry.program, self._why_large, _tensors(given))
 
     def __repr__(self) -> str:
         ready = sum(e.program is not None for e in self._entries.values())
@@ -215,12 +245,12 @@ def _structure(x: Any) -> Any:
 
 def _passes(without: Iterable[str]) -> dict[str, Callable[[Graph], None]]:
     left_out = {without} if isinstance(without, str) else set(without)
-    unknown = left_out - PASSES.keys()
+    unknown = left_out - PASSES.keys() - {"fuse", "native"}
     if unknown:
         raise InputError(
             "compile",
             f"there is no pass named {min(unknown)!r}.",
-            facts=f"there are {', '.join(PASSES)}",
+            facts=f"there are {', '.join(PASSES)}, fuse and native",
         )
     return {name: run for name, run in PASSES.items() if name not in left_out}
 
@@ -250,10 +280,11 @@ def compile(
         fn: a function of any arguments, which may be nested in tuples, lists and dicts.
         fallback: run a function that cannot be compiled as it is, with one warning.
         limit: for so many kinds of arguments a program is made; others run as they are.
-        without: names of passes to leave out, see ``nano.compiler.passes``.
+        without: names of passes to leave out, see ``nano.compiler.passes``; ``"native"`` to call
+            operator after operator also where all could be one native function.
 
     Returns:
-        A callable with ``graph()`` and ``source()``, to look at the latest program.
+        A callable with ``graph()``, ``source()`` and ``report()``, to look at the latest program.
 
     Raises:
         GraphBreak: when called, if it cannot be compiled and ``fallback`` is not set.

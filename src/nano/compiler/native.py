@@ -23,7 +23,7 @@ from ..functions.softmax import LogSoftmax, LogSoftmaxBackward, Softmax, Softmax
 from .formula import UnsupportedError, expression, term
 from .graph import Apply, Graph, Memory, Node, Overwrite, Value
 
-__all__ = ["Native", "UnsupportedError"]
+__all__ = ["Native", "UnsupportedError", "extent"]
 
 #: Bytes of all results: they stay in the second-level cache, or near it. More of them are worth
 #: more threads.
@@ -73,6 +73,8 @@ class Native:
         self._index: dict[Any, int] = {}
         self._addresses: dict[Value, str] = {}
         self.calls_onednn = False
+        #: What is not made here, by its memory: results that are views of it lie there.
+        self._roots = {v.memory: v for v in reversed(graph.values)}
         body = [n for n in graph.nodes if _is_inside(n)]
         if body != graph.nodes[: len(body)]:
             raise UnsupportedError("something is computed after what is seen from outside")
@@ -116,10 +118,13 @@ class Native:
         """Give a value its name: a row of the elements that it spans."""
         if any(s < 0 for s in v.strides):
             raise UnsupportedError("an array runs backwards")
-        inside = v.kind == "result" and not v.memory.outside
-        address = f"at[{self._place(v.memory if inside else v)}]"
-        if inside and v.offset:
-            address += f" + np.uint64({v.offset})"
+        root = self._roots.get(v.memory) if v.kind == "result" else v
+        address = f"at[{self._place(root or v.memory)}]"
+        offset = v.offset - (0 if root is None else root.offset)
+        if root is not None and not 0 <= offset <= extent(root) - extent(v):
+            raise UnsupportedError("a view shows more than the tensor that it is of")
+        if offset:
+            address += f" + np.uint64({offset})"
         self._addresses[v] = address
         count = 1 + sum((n - 1) * s for n, s in zip(v.shape, _steps(v), strict=True))
         if not v.size:
@@ -152,7 +157,7 @@ class Native:
         made = node.outputs[0] if node.outputs else None
         if node.random or node.count != 1 or any(node.outputs[1:]) or made is None:
             raise UnsupportedError(f"{node.name} has no loop")
-        if made.memory.outside or any(made.memory is v.memory for v in node.reads()):
+        if any(made.memory is v.memory for v in node.reads()):
             return  # a view: the place says it all
         write = _LOOPS.get(node.function)
         if write is not None:
@@ -169,6 +174,8 @@ class Native:
         (dtype,) = dtypes if len(dtypes) == 1 else {y.dtype}
         if len(dtypes) > 1:
             raise UnsupportedError("the operands have several dtypes")
+        if any(not _spreads_to(v.shape, y.shape) for v in values):
+            raise UnsupportedError(f"{node.name} has no loop")
         flat = all(v.shape == y.shape and v.strides == y.strides for v in values)
         if flat and _is_dense(y):
             indices = self._loops([y.size])
@@ -460,6 +467,11 @@ def _is_inside(node: Node) -> bool:
     return isinstance(node, Apply) or (isinstance(node, Overwrite) and node.counts is None)
 
 
+def extent(v: Value) -> int:
+    """Bytes from the first to the end of the last element, of strides that are not negative."""
+    return sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)) + v.dtype.itemsize
+
+
 def _steps(v: Value) -> tuple[int, ...]:
     """The strides in elements."""
     return tuple(s // v.dtype.itemsize for s in v.strides)
@@ -473,6 +485,14 @@ def _at(v: Value, indices: list[str]) -> str:
         if n > 1 and step and i != "0":
             parts.append(i if step == 1 else f"{i} * {step}")
     return f"{v.name}[{' + '.join(parts) or 0}]"
+
+
+def _spreads_to(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:
+    """Whether one shape is broadcast to the other."""
+    if len(shape) > len(larger):
+        return False
+    pairs = zip(shape[::-1], larger[::-1], strict=False)
+    return all(n in (1, m) for n, m in pairs)
 
 
 def _with_zeros(outer: list[str], gone: set[int], x: Value) -> list[str]:

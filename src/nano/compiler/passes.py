@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from .fuse import fuse
 from .graph import (
     Accumulate,
     Apply,
@@ -195,11 +194,11 @@ def _is_outside(node: Node) -> bool:
     return isinstance(node, (Accumulate, Effect, Gradient, SetGradient))
 
 
-#: All passes by name, in the order in which they run.
+#: Passes by name, in the order in which they run; then comes that to a native function, or to loops
+#: (fuse.py) where the program is too large for one.
 PASSES: dict[str, Callable[[Graph], None]] = {
     "fold_constants": fold_constants,
     "common_subexpressions": common_subexpressions,
     "dead_code": dead_code,
     "effects_last": effects_last,
-    "fuse": fuse,
 }

@@ -42,6 +42,8 @@ class Program:
         graph: what it computes.
         source: the text of the function.
         native: the text of the native function that it calls, if it does.
+        exact: whether it gives bit for bit what the function gives; else sums are done in another
+            order, or exponentials in another way.
         run: takes the Tensors among the arguments, in order; returns what the traced function
             returned, with new Tensors.
     """
@@ -51,6 +53,7 @@ class Program:
     ) -> None:
         self.graph = graph
         self.native = native
+        self.exact = not native and all(getattr(n, "exact", True) for n in graph.nodes)
         writer = writer or Writer(graph)
         self.source = writer.source()
         file = f"<nano.compile {name} {id(self):x}>"
@@ -75,17 +78,32 @@ class Writer:
             "wrap": wrap,
         }
         self._lines: list[str] = []
+        #: The names of keyword arguments that are made at each run.
+        self._moments: dict[tuple[Node, str], str] = {}
         self._last = _last_uses(graph)
 
     def source(self) -> str:
         """The whole function."""
         self._lines = [f"def program({', '.join(self.arguments())}):"]
+        self._take_moments()
         for v in self.graph.values:
             self.begin(v)
         self.body()
         self._wrap_results()
         self.line(f"return {self._result(self.graph.result)}")
         return "\n".join(self._lines) + "\n"
+
+    def _take_moments(self) -> None:
+        """Make what operators want to know of a captured tensor, before its array is looked at."""
+        for node in self.graph.nodes:
+            if not isinstance(node, Apply) or any(node.needs):
+                continue
+            for key, (position, make) in node.function.momentary.items():
+                v = node.inputs[position]
+                if isinstance(v, Value) and v.kind == "captured" and not v.memory.written:
+                    name, maker = f"{key}{v.number}", self.bind(make.__name__.strip("_"), make)
+                    self.line(f"{name} = {maker}({self.tensor(v)})")
+                    self._moments[node, key] = name
 
     def arguments(self) -> list[str]:
         """The names of the parameters."""
@@ -139,13 +157,14 @@ class Writer:
             return lines
         if isinstance(node, Accumulate):
             (gradient,) = node.inputs
-            alone = gradient.node is not None and self.is_alone(gradient, node)
-            given = gradient.name if alone else f"{gradient.name}.copy('K')"
+            given = gradient.name
+            if not self.may_give_away(gradient, node):
+                given += ".copy('K')"
             return [f"accumulate({self.tensor(node.leaf)}, {given})"]
         if isinstance(node, SetGradient):
             (v,) = node.inputs
             lasts = v.kind in ("argument", "captured")
-            given = self.tensor(v) if lasts else f"wrap({v.name})"
+            given = self.tensor(v) if lasts else self.result(v)
             return [f"{self.tensor(node.leaf)}._grad = {given}"]
         if isinstance(node, Gradient):
             (made,) = node.makes()
@@ -153,11 +172,14 @@ class Writer:
         if isinstance(node, Effect) and node.call.kind == "clear":
             return [f"{self.tensor(v)}._grad = None" for v in node.tensors]
         if isinstance(node, Effect):
-            # A program is guarded: its tensors keep their arrays.
-            run = node.call.function if node.call.bound is None else node.call.bound()
-            call = f"{self.bind(_identifier(node.name, id(node.call)), run)}()"
+            run = self.bind(_identifier(node.name, id(node.call)), self.callable(node))
+            call = f"{run}()"
             return [f"{v.name} = {call}._data" for v in node.makes()] or [call]
         return self._other(node)
+
+    def callable(self, node: Effect) -> Callable[[], Any]:
+        """What is called for an effect."""
+        return node.call.function
 
     def _other(self, node: Any) -> list[str]:
         """A node that brings its own function: ``run(*arrays)``."""
@@ -172,7 +194,8 @@ class Writer:
         needs = "".join("1" if x else "0" for x in node.needs)
         needs = self.bind(f"needs_{needs}", [True if x else None for x in node.needs])
         arguments = [self._expression(x) for x in node.inputs]
-        arguments += [f"{k}={self._expression(x)}" for k, x in node.attributes.items()]
+        for k, x in node.attributes.items():
+            arguments.append(f"{k}={self._moments.get((node, k)) or self._expression(x)}")
         shown = node.outputs[: node.count]
         hidden = [
             (v, place)
@@ -223,6 +246,10 @@ class Writer:
         names = [v.name for v in self._last.get(i, ())]
         if names:
             self.line(f"del {', '.join(names)}")
+
+    def may_give_away(self, gradient: Value, node: Node) -> bool:
+        """Whether a gradient may stay in ``.grad`` as it is, without a copy."""
+        return gradient.node is not None and self.is_alone(gradient, node)
 
     def is_alone(self, v: Value, node: Node) -> bool:
         """Whether a gradient may be kept as it is: nothing else shows its memory, then or later."""

@@ -8,6 +8,7 @@ the memory of the ``.grad`` that the last run has left, unless somebody else hol
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ..backends import is_available
 from ..tensor import Tensor, wrap
 from .graph import Accumulate, Apply, Effect, Graph, Memory, Node, Value
-from .native import Native, UnsupportedError
+from .native import Native, UnsupportedError, extent
 from .program import Program, Writer
 
 __all__ = ["small_program"]
@@ -41,8 +42,10 @@ def small_program(graph: Graph, larger: Program, name: str) -> Program:
     if native.calls_onednn and not is_available("onednn"):
         raise UnsupportedError("its products are large, and oneDNN is not there")
     writer = _Writer(graph, native, larger.run)
+    program = Program(graph, name, writer, native.source)
+    writer.check()
     writer.scope["native"] = generated_kernel(native.source, "native", True).serial
-    return Program(graph, name, writer, native.source)
+    return program
 
 
 class _Slot:
@@ -77,13 +80,7 @@ class _Slot:
 
 def _fills(v: Value) -> bool:
     steps = sorted(s for s, n in zip(v.strides, v.shape, strict=True) if n > 1)
-    return not steps or (steps[0] == v.dtype.itemsize and v.nbytes == _extent(v))
-
-
-def _extent(v: Value) -> int:
-    """Bytes from the first to the end of the last element."""
-    steps = [(n - 1) * s for n, s in zip(v.shape, v.strides, strict=True)]
-    return sum(steps) + v.dtype.itemsize
+    return not steps or (steps[0] == v.dtype.itemsize and v.nbytes == extent(v))
 
 
 def _references() -> tuple[int, int]:
@@ -103,6 +100,7 @@ class _Writer(Writer):
     def __init__(self, graph: Graph, native: Native, larger: Callable[..., Any]) -> None:
         super().__init__(graph)
         self.scope["larger"] = larger
+        self.scope["alone"] = threading.Lock()
         self._native = native
         self._table = np.zeros(len(native.places), np.uint64)
         self.scope["at"] = self._table
@@ -111,9 +109,26 @@ class _Writer(Writer):
 
             self._table[native.places.index("sgemm")] = address()
         self._arena = self._allocate()
-        #: The gradients that are computed where they stay, by leaf.
-        self._slots: dict[Value, str] = {}
+        self._inside = {n for n in graph.nodes if isinstance(n, Apply)}
+        #: The gradients that are computed where they stay, by the node that leaves them there.
+        self._slots: dict[Accumulate, str] = {}
         self._find_slots()
+
+    def check(self) -> None:
+        """Refuse what has no place in the block of results, or elsewhere."""
+        assert self._table.all(), "an address is missing"
+        if any(v.kind == "argument" and v.memory.written for v in self.graph.values):
+            raise UnsupportedError("an argument is written in place")
+        seen: set[Memory] = set()
+        returned = list(dict.fromkeys(self.graph.returned()))
+        outside = [n for n in self.graph.nodes if not isinstance(n, Apply)]
+        for v in (*returned, *(v for n in outside for v in n.reads())):
+            if v.kind == "result" and v.memory not in self._arena and v.node in self._inside:
+                raise UnsupportedError("a view of a tensor from outside is used outside")
+        for v in returned:
+            if v.kind == "result" and v.memory in seen:
+                raise UnsupportedError("results share memory")
+            seen.add(v.memory)
 
     def _allocate(self) -> dict[Memory, NDArray]:
         """One block for all results, and where each lies in it."""
@@ -121,16 +136,16 @@ class _Writer(Writer):
         for node in self.graph.nodes:
             for v in node.makes():
                 if v.memory in self._native.places:
-                    end = v.offset + _extent(v)
+                    end = v.offset + extent(v)
                     extents[v.memory] = max(end, extents.get(v.memory, 0))
         total = sum(_rounded(n) for n in extents.values()) + _ALIGNMENT
         block = np.zeros(total, np.uint8)
         start = -block.ctypes.data % _ALIGNMENT
         found = {}
-        for memory, extent in extents.items():
-            found[memory] = block[start : start + extent]
+        for memory, size in extents.items():
+            found[memory] = block[start : start + size]
             self._table[self._native.places.index(memory)] = found[memory].ctypes.data
-            start += _rounded(extent)
+            start += _rounded(size)
         return found
 
     def _find_slots(self) -> None:
@@ -142,22 +157,39 @@ class _Writer(Writer):
                 (v,) = node.inputs
                 if v.memory in self._native.places and self.is_alone(v, node):
                     place = self._native.places.index(v.memory)
-                    self._slots[node.leaf] = self.bind(
-                        f"g{node.leaf.number}", _Slot(v, self._table, place)
-                    )
+                    name = f"g{node.leaf.number}"
+                    self._slots[node] = self.bind(name, _Slot(v, self._table, place))
                 cleared.discard(node.leaf)
 
+    def source(self) -> str:
+        """The function; while another thread is in it, the larger program runs."""
+        head, *lines = super().source().splitlines()
+        larger = f"return larger({', '.join(self.arguments())})"
+        guarded = ["    " + line for line in lines]
+        return "\n".join(
+            [
+                head,
+                "    if not alone.acquire(False):",
+                f"        {larger}",
+                "    try:",
+                *guarded,
+                "    finally:",
+                "        alone.release()",
+                "",
+            ]
+        )
+
     def body(self) -> None:
-        for leaf, slot in self._slots.items():
-            self.line(f"{slot}.prepare({self.tensor(leaf)})")
+        for node, slot in self._slots.items():
+            self.line(f"{slot}.prepare({self.tensor(node.leaf)})")
         self.line("if native(at):")
         self.line("    return larger(" + ", ".join(self.arguments()) + ")")
         for node in self.graph.nodes:
             if isinstance(node, Apply):
                 for v in node.makes():
                     self._show(v)
-            elif isinstance(node, Accumulate) and node.leaf in self._slots:
-                self.line(f"{self.tensor(node.leaf)}._grad = {self._slots[node.leaf]}.tensor")
+            elif isinstance(node, Accumulate) and node in self._slots:
+                self.line(f"{self.tensor(node.leaf)}._grad = {self._slots[node]}.tensor")
             elif not self._is_implied(node):
                 for text in self.node(node):
                     self.line(text)
@@ -167,7 +199,7 @@ class _Writer(Writer):
         return (
             isinstance(node, Effect)
             and node.call.kind == "clear"
-            and all(t in self._slots for t in node.tensors)
+            and set(node.tensors) <= {n.leaf for n in self._slots}
         )
 
     def _show(self, v: Value) -> None:
@@ -182,7 +214,7 @@ class _Writer(Writer):
             return
         place = self._native.places.index(v)
         if v.kind == "argument":
-            copy = np.empty_like(np.ndarray(v.shape, v.dtype, bytes(_extent(v)), 0, v.strides))
+            copy = np.empty_like(np.ndarray(v.shape, v.dtype, bytes(extent(v)), 0, v.strides))
             if copy.strides != v.strides:
                 raise UnsupportedError("an argument has gaps between its elements")
             self.scope[v.name] = copy
@@ -192,8 +224,14 @@ class _Writer(Writer):
             if v.kind == "constant" and v.memory.written:
                 raise UnsupportedError("a constant is written")
             self.scope[v.name] = copy
-            self.tensor(v) if v.kind == "captured" else None
         self._table[place] = copy.ctypes.data
+
+    def may_give_away(self, gradient: Value, node: Node) -> bool:
+        return gradient.memory not in self._arena and super().may_give_away(gradient, node)
+
+    def callable(self, node: Effect) -> Callable[[], Any]:
+        # The program is guarded: its tensors keep their arrays.
+        return node.call.function if node.call.bound is None else node.call.bound()
 
     def result(self, v: Value) -> str:
         return f"wrap({v.name}.copy('K'))" if v.memory in self._arena else super().result(v)

@@ -180,7 +180,10 @@ class _Tracer:
     ) -> Any:
         line = self._line()
         given = [self._input(x) for x in inputs]
-        named = {k: self._attribute(function, x) for k, x in attributes.items()}
+        named = {
+            k: None if k in function.momentary else self._attribute(function, x)
+            for k, x in attributes.items()
+        }
         self._inside = True
         try:
             outputs = proceed()

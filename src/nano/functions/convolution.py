@@ -17,7 +17,6 @@ from ..autograd.function import Function
 from ..autograd.grad_mode import mode
 from ..backends import kernels
 from ..errors import ArgumentError, DtypeError, ShapeError, TypeMismatchError
-from ..hook import hooks
 from ..storage import content_token
 from ..tensor import Tensor
 from .autocast import lowered
@@ -31,12 +30,33 @@ __all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
 _NO_PADDING = ((0, 0), (0, 0))
 
 
+def _token(weight: Tensor) -> Any:
+    """What says that the content of ``weight`` has not changed, and of which array it says so."""
+    token = content_token(weight)
+    return None if token is None else (weakref.ref(weight._data), token)
+
+
+def _still_true(token: Any, weight: NDArray) -> Any:
+    """The token for kernels; None if it is of another array, or of what was there before.
+
+    So it is where the operator is run again, as a compiled program does.
+    """
+    if token is None:
+        return None
+    array, (storage, content) = token
+    if array() is not weight or (storage.version, storage.exposed) != content:
+        return None
+    return storage, content
+
+
 class Conv2d(Function):
     """y = w * x + b; dx = the transpose with w of g, dw = g and x convolved, db = the sum of g.
 
     Source: Y. LeCun et al., "Backpropagation applied to handwritten zip code recognition",
     Neural Computation 1, 1989.
     """
+
+    momentary = {"token": (1, _token)}  # noqa: RUF012
 
     @staticmethod
     def forward(ctx, x, weight, bias, *, stride, padding, dilation, groups, token=None):
@@ -119,25 +139,6 @@ class Conv2dWeight(Function):
         if need_x:
             grad_x = _transposed_map(g, v, ctx.input_size, ctx.geometry)
         return grad_g, grad_x
-
-
-def _token(weight: Tensor) -> Any:
-    """What says that the content of ``weight`` has not changed, and of which array it says so."""
-    token = content_token(weight)
-    return None if token is None else (weakref.ref(weight._data), token)
-
-
-def _still_true(token: Any, weight: NDArray) -> Any:
-    """The token for kernels; None if it is of another array, or of what was there before.
-
-    So it is where the operator is run again, as a compiled program does.
-    """
-    if token is None:
-        return None
-    array, (storage, content) = token
-    if array() is not weight or (storage.version, storage.exposed) != content:
-        return None
-    return storage, content
 
 
 # The three maps, applied in each other's derivatives; geometry is (stride, padding, dilation,
@@ -400,8 +401,7 @@ def _convolve(
         padding=padding,
         dilation=dilation,
         groups=groups,
-        # A token is of this moment: what is traced must not carry it along.
-        token=None if learns or hooks else _token(weight),
+        token=None if learns else _token(weight),
     )
     return like_input(y, input, dims)
 
