@@ -29,6 +29,7 @@ bench: .venv/test.stamp
 bench-all: bench
 	$(BIN)/python -m benchmarks.train --peer torch --bf16
 	$(BIN)/python -m benchmarks.train --peer torch --bf16 --inference
+	$(BIN)/python -m benchmarks.train --peer torch --compile
 	$(BIN)/python -m benchmarks.train --peer torch --busy
 	$(BIN)/python -m benchmarks.train --peer torch --first
 	$(BIN)/python -m benchmarks.train --peer torch --memory

@@ -24,6 +24,7 @@ RNG = np.random.default_rng(0)
 ALL = [
     Normalize((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)),
     RandomCrop((6, 9), padding=2, fill=7),
+    RandomCrop((6, 9), padding=2, padding_mode="reflect"),
     RandomHorizontalFlip(),
     RandomErasing(),
     Cutout(4),
@@ -103,6 +104,21 @@ def test_every_crop_is_a_part_of_its_image():
     # 200 draws of 9 x 8 places: each row and each column is among them.
     assert {t for t, _ in places} == set(range(9))
     assert {left for _, left in places} == set(range(8))
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric"])
+def test_a_crop_pads_as_numpy_does(mode):
+    x = images(40)
+    y = RandomCrop((6, 9), padding=2, padding_mode=mode)(x, generator()).numpy()
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), mode)
+    for i in range(40):
+        assert any(
+            (padded[i, :, top : top + 6, left : left + 9] == y[i]).all()
+            for top in range(9)
+            for left in range(8)
+        )
+    with pytest.raises(ValueError, match="padding_mode must be one of constant"):
+        RandomCrop(8, padding_mode="wrap")
 
 
 def test_flips():
