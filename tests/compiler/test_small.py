@@ -1,5 +1,8 @@
 """Programs that run as one native function."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -151,6 +154,28 @@ def test_what_is_too_large_runs_operator_by_operator():
     compiled = check(lambda: make(sizes=(2, 2048, 2048, 3)), lambda i: batch(i, n=256), steps=4)
     assert not compiled._latest.native
     assert "bytes" in str(compiled.report())
+
+
+def test_a_picture():
+    step, _ = make()
+    compiled = nano.compile(step)
+    for i in range(3):
+        compiled(*batch(i))
+    graph = compiled.graph()
+    text = graph.dot()
+    assert text.startswith("digraph program {")
+    assert text.count("{") == text.count("}") == 1
+    names = {f"n{i}" for i in range(len(graph.nodes))} | {v.name for v in graph.values}
+    for line in text.splitlines():
+        if "->" in line:
+            start, end = line.split("[")[0].strip().split(" -> ")
+            assert start in names
+            assert end in names | {"return"}
+    for node in graph.nodes:
+        assert f'label="{node.name}' in text
+    shutil.which("dot") and subprocess.run(
+        ["dot", "-Tsvg"], input=text, text=True, check=True, capture_output=True
+    )
 
 
 def test_report():

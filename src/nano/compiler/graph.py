@@ -358,6 +358,12 @@ class Graph:
         for v in self.returned():
             assert v in known, f"{v} is returned, but nothing makes it"
 
+    def dot(self) -> str:
+        """The graph in the DOT language, from which Graphviz makes a picture."""
+        from .drawing import dot  # which builds on this module
+
+        return dot(self)
+
     # Listing ----------------------------------------------------------------------------
 
     def __str__(self) -> str:
