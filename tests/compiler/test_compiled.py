@@ -715,3 +715,38 @@ def test_no_warnings_without_reason():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(lambda x: x * 2, nano.ones(2), fallback=True)
+
+
+def test_what_changes_again_and_again():
+    net, numbers = nn.Linear(3, 2), [0]
+
+    def function(x):
+        with nano.no_grad():
+            return net(x) + numbers[0]
+
+    compiled = nano.compile(function, limit=2)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for i in range(16):
+            numbers[0] = i // 3
+            x = normal(4, 3, seed=i)
+            assert_alike(compiled(x), function(x), REORDERED)
+    (warning,) = seen
+    assert "compiled 3 times" in str(warning.message)
+    assert "numbers[0]" in str(warning.message)
+
+
+def test_a_program_for_training_and_one_for_evaluation():
+    def make():
+        net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+
+        def step(x):
+            with nano.no_grad():
+                return net(x)
+
+        return step, net
+
+    def between(i, net):
+        net.train(i % 2 == 0)
+
+    check(make, lambda i: (normal(5, 3, seed=i),), between=between, kinds=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import GraphBreak, InputError
@@ -28,21 +29,45 @@ __all__ = ["Compiled", "compile"]
 
 #: Programs that a function may have, for so many kinds of arguments.
 _LIMIT = 8
-#: Runs in a row that may differ from each other before it is an error.
+#: So often two runs may differ from each other; then it is an error.
 _PATIENCE = 4
 
 
-class _Entry:
-    """What is known for one kind of arguments: nothing yet, a trace, a program, or no hope."""
+@dataclass(eq=False)
+class _Watched:
+    """A run that was watched, and what must be as it was for the next one to be like it."""
 
-    __slots__ = ("attempts", "graph", "guards", "hopeless", "program", "test")
+    graph: Graph
+    guards: Guards
+
+
+@dataclass(eq=False)
+class _Made:
+    """A program, when it may run, and a quick test of the arguments, if there is one."""
+
+    program: Program
+    guards: Guards
+    test: Callable[[tuple[Any, ...]], bool] | None
+
+
+class _Entry:
+    """What is known for one kind of arguments.
+
+    Attributes:
+        made: programs, each for other surroundings (layers in training, and in evaluation).
+        watched: runs that have no program yet.
+        misses: how often two runs in the same surroundings were not alike.
+        count: how many programs were made.
+        hopeless: whether to leave it at running the function.
+    """
+
+    __slots__ = ("count", "hopeless", "made", "misses", "watched")
 
     def __init__(self) -> None:
-        self.graph: Graph | None = None
-        self.guards: Guards | None = None
-        self.program: Program | None = None
-        self.test: Any = None
-        self.attempts = 0
+        self.made: list[_Made] = []
+        self.watched: list[_Watched] = []
+        self.misses = 0
+        self.count = 0
         self.hopeless = False
 
 
@@ -63,13 +88,13 @@ class Compiled:
         self._warned: set[str] = set()
         self._latest: Program | None = None
         self._why_large = ""
-        #: That of the latest call, if a quick test tells whether the next one is alike.
-        self._latest_entry: Any = None
+        #: What the latest call used, if a quick test tells whether the next one is alike.
+        self._quick: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if hooks:  # somebody looks on: a profile, anomaly mode, or another function's trace
             return self._function(*args, **kwargs)
-        latest = self._latest_entry
+        latest = self._quick
         if latest is not None and not kwargs and latest.test(args) and latest.guards.holds():
             return latest.program.run(*args)
         given = list(leaves((args, kwargs)))
@@ -84,13 +109,11 @@ class Compiled:
                 )
                 return self._function(*args, **kwargs)
             entry = self._entries[key] = _Entry()
-        if entry.program is not None:
-            assert entry.guards is not None
-            if entry.guards.holds():
-                self._latest = entry.program
-                self._latest_entry = entry if entry.test is not None and not kwargs else None
-                return entry.program.run(*_tensors(given))
-            entry.program = entry.graph = entry.guards = self._latest_entry = None
+        for made in entry.made:
+            if made.guards.holds():
+                self._latest = made.program
+                self._quick = made if made.test is not None and not kwargs else None
+                return made.program.run(*_tensors(given))
         if entry.hopeless:
             return self._function(*args, **kwargs)
         return self._look(entry, args, kwargs, _tensors(given))
@@ -115,28 +138,46 @@ class Compiled:
 
     def _look(self, entry: _Entry, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
         """Run the function itself and watch; when it did the same twice, make the program."""
+        earlier = next((w for w in entry.watched if w.guards.broken() is None), None)
         found = trace(self._function, args, kwargs, tensors, self._fallback)
-        entry.attempts += 1
         if found.broken is not None:
             entry.hopeless = True
             self._warn("break", f"{self._name} runs uncompiled. {found.broken}")
             return found.result
-        before, entry.graph = entry.graph, found.graph
-        around, given = entry.guards, [x for x in leaves((args, kwargs)) if not _is_plain(x)]
-        entry.guards = Guards(self._function, found.modules, given)
-        reason = "" if before is None else difference(before, found.graph)
-        if around is not None and not reason:
-            changed = around.broken()
-            if changed is not None:
+        given = [x for x in leaves((args, kwargs)) if not _is_plain(x)]
+        if earlier is not None:
+            entry.watched.remove(earlier)
+            reason = difference(earlier.graph, found.graph)
+            changed = earlier.guards.broken()
+            if not reason and changed is not None:
                 reason = f"it changes {changed.what} as it runs, which a program would not"
-        if before is not None and around is not None and not reason:
-            settle_constants(before, found.graph)
-            self._finish(entry, found, given, around.growing())
-            flat = all(isinstance(x, Tensor) for x in args) and not kwargs
-            entry.test = quick_test(list(args)) if flat else None
-        elif entry.attempts > _PATIENCE:
-            self._give_up(entry, reason)
+            if not reason:
+                settle_constants(earlier.graph, found.graph)
+                flat = all(isinstance(x, Tensor) for x in args) and not kwargs
+                test = quick_test(list(args)) if flat else None
+                self._finish(entry, found, given, earlier.guards.growing(), test)
+                return found.result
+            entry.misses += 1
+            if entry.misses >= _PATIENCE:
+                self._give_up(entry, reason)
+        entry.watched.append(_Watched(found.graph, Guards(self._function, found.modules, given)))
+        self._forget_old(entry)
         return found.result
+
+    def _forget_old(self, entry: _Entry) -> None:
+        """Hold no more programs and runs than are allowed; make no more either."""
+        del entry.watched[: -self._limit]
+        entry.made = [m for m in entry.made if not m.guards.gone]
+        if entry.count > self._limit or len(entry.made) > self._limit:
+            changed = entry.made[-1].guards.broken() if entry.made else None
+            what = "the memory of its tensors" if changed is None else changed.what
+            entry.hopeless = True
+            self._warn(
+                "anew",
+                f"{self._name} was compiled {entry.count} times, for it depends on what changes "
+                f"({what}); otherwise than before it runs uncompiled from now on. Make that an "
+                "argument, or raise limit=.",
+            )
 
     def _give_up(self, entry: _Entry, reason: str) -> None:
         error = GraphBreak(
@@ -151,30 +192,33 @@ class Compiled:
         entry.hopeless = True
         self._warn("break", f"{self._name} runs uncompiled. {error}")
 
-    def _finish(self, entry: _Entry, found: Trace, given: Any, growing: frozenset[int]) -> None:
+    def _finish(
+        self, entry: _Entry, found: Trace, given: Any, growing: frozenset[int], test: Any
+    ) -> None:
         graph = found.graph
         captured = [v for v in graph.values if v.kind == "captured"]
         calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
         for run in self._passes.values():
             run(graph)
             graph.check()
-        if not (self._native and self._make_small(entry, graph)):
+        program = self._small(graph) if self._native else None
+        if program is None:
             if self._fuses:
                 fuse(graph)
                 graph.check()
-            entry.program = Program(graph, self._name)
-        self._latest = entry.program
-        entry.guards = Guards(self._function, found.modules, given, captured, calls, growing)
-        entry.graph, entry.attempts = None, 0
+            program = Program(graph, self._name)
+        guards = Guards(self._function, found.modules, given, captured, calls, growing)
+        entry.made.insert(0, _Made(program, guards, test))
+        entry.count += 1
+        self._latest = program
 
-    def _make_small(self, entry: _Entry, graph: Graph) -> bool:
-        """Make the program one native function, if it can be."""
+    def _small(self, graph: Graph) -> Program | None:
+        """The program as one native function, if it can be."""
         try:
-            entry.program = small_program(graph, Program(graph, self._name), self._name)
+            return small_program(graph, Program(graph, self._name), self._name)
         except UnsupportedError as reason:
             self._why_large = str(reason)
-            return False
-        return True
+            return None
 
     # To look at -------------------------------------------------------------------------
 
@@ -212,16 +256,17 @@ class Compiled:
             return report(self._program(), self._why_large, None)
         given = list(leaves((args, kwargs)))
         entry = self._entries.get(self._key(args, kwargs, given))
-        if entry is None or entry.program is None or not entry.guards.holds():
+        ready = [m for m in entry.made if m.guards.holds()] if entry else []
+        if not ready:
             raise InputError(
                 "compile",
                 f"{self._name} has no program for these arguments.",
                 hint="Call it with them three times first.",
             )
-        return report(entry.program, self._why_large, _tensors(given))
+        return report(ready[0].program, self._why_large, _tensors(given))
 
     def __repr__(self) -> str:
-        ready = sum(e.program is not None for e in self._entries.values())
+        ready = sum(len(e.made) for e in self._entries.values())
         return f"<nano.compile {self._name}: {ready} programs>"
 
 
@@ -279,7 +324,8 @@ def compile(
     Args:
         fn: a function of any arguments, which may be nested in tuples, lists and dicts.
         fallback: run a function that cannot be compiled as it is, with one warning.
-        limit: for so many kinds of arguments a program is made; others run as they are.
+        limit: for so many kinds of arguments a program is made, and so often for each, if what
+            the function refers to changes; beyond, it runs as it is.
         without: names of passes to leave out, see ``nano.compiler.passes``; ``"native"`` to call
             operator after operator also where all could be one native function.
 

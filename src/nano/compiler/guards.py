@@ -140,6 +140,7 @@ class Guards:
         growing: lists and dicts, by id, to which the function adds.
 
     Attributes:
+        gone: arrays of captured tensors that were freed since: then nothing holds any more.
         source: the text of the generated function that asks.
     """
 
@@ -154,7 +155,7 @@ class Guards:
     ) -> None:
         around = Surroundings(growing)
         self._around = around
-        self._gone: list[Any] = []
+        self.gone: list[Any] = []
         self._watched: list[Any] = []
         around.function(function)
         names = around.names_of(function)
@@ -175,7 +176,7 @@ class Guards:
 
     def holds(self) -> bool:
         """Whether the program may run."""
-        return not self._gone and self._test()
+        return not self.gone and self._test()
 
     def broken(self) -> Condition | None:
         """The first condition that is not met; but to grow is allowed."""
@@ -194,7 +195,7 @@ class Guards:
         """The tensor must hold the same array, and be a leaf or none as it was."""
         array = t._data
         # Held weakly: kernels keep what they make of a weight only while nobody else has it.
-        self._watched.append(weakref.ref(array, self._gone.append))
+        self._watched.append(weakref.ref(array, self.gone.append))
         name = self._around.bind(t)
         self._around.add(f"id({name}._data) == {id(array)}", "a tensor's memory")
         self._around.add(f"{name}._requires_grad is {t._requires_grad}", "requires_grad")
