@@ -82,13 +82,27 @@ def run(steps, x, y, weight, kept, returned):
     return [values[i % len(values)].detach() for i in returned], total.detach()
 
 
+PROGRAMS = {
+    "steps": st.lists(STEP, min_size=1, max_size=12),
+    "returned": st.lists(PLACE, max_size=3),
+    "grad": st.booleans(),
+}
+
+
 @settings(max_examples=150, deadline=None)
-@given(
-    steps=st.lists(STEP, min_size=1, max_size=12),
-    returned=st.lists(PLACE, max_size=3),
-    grad=st.booleans(),
-)
+@given(**PROGRAMS)
 def test_random_programs(steps, returned, grad):
+    compare(steps, returned, grad, without="native")
+
+
+@settings(max_examples=30, deadline=None)  # each is compiled by Numba
+@given(**PROGRAMS)
+def test_random_native_programs(steps, returned, grad):
+    compare(steps, returned, grad)
+
+
+def compare(steps, returned, grad, **options):
+    """Run a program as it is and compiled, and compare results, arguments and what it keeps."""
     sides = []
     for _ in range(2):
         weight = nano.full(SHAPE, 0.7, requires_grad=grad)
@@ -97,7 +111,7 @@ def test_random_programs(steps, returned, grad):
     def bind(weight, kept):
         return lambda x, y: run(steps, x, y, weight, kept, returned)
 
-    eager, compiled = bind(*sides[0]), nano.compile(bind(*sides[1]))
+    eager, compiled = bind(*sides[0]), nano.compile(bind(*sides[1]), **options)
     margin = 0.0
     for step in range(4):
         rng = np.random.default_rng(step)

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backends import is_available
-from .codegen import Fused, UnsupportedError, check_operator, is_reduction, iterated
+from .codegen import Fused
+from .formula import UnsupportedError
 from .graph import Accumulate, Apply, Graph, Node, Value
+from .loops import check_operator, is_reduction, iterated
 
 __all__ = ["fuse"]
 

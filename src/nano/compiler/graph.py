@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,10 +160,8 @@ class Node:
         """The values into whose memory it writes."""
         return iter(())
 
-    @property
-    def has_effect(self) -> bool:
-        """Whether it must stay although nobody uses what it makes."""
-        return False
+    #: Whether it must stay although nobody uses what it makes.
+    has_effect: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -233,9 +231,7 @@ class Overwrite(Node):
     def writes(self) -> Iterator[Value]:
         yield self.inputs[0]
 
-    @property
-    def has_effect(self) -> bool:
-        return True
+    has_effect: ClassVar[bool] = True
 
 
 @dataclass(eq=False, kw_only=True)
@@ -244,9 +240,7 @@ class Accumulate(Node):
 
     leaf: Value
 
-    @property
-    def has_effect(self) -> bool:
-        return True
+    has_effect: ClassVar[bool] = True
 
 
 @dataclass(eq=False, kw_only=True)
@@ -258,9 +252,7 @@ class SetGradient(Node):
     def writes(self) -> Iterator[Value]:
         yield self.inputs[0]
 
-    @property
-    def has_effect(self) -> bool:
-        return True
+    has_effect: ClassVar[bool] = True
 
 
 @dataclass(eq=False, kw_only=True)
@@ -290,9 +282,7 @@ class Effect(Node):
         if self.call.kind == "step":
             yield from self.tensors
 
-    @property
-    def has_effect(self) -> bool:
-        return True
+    has_effect: ClassVar[bool] = True
 
 
 def _values_in(items: Any) -> Iterator[Value]:

@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import Any
 
 from ..backends import observe, unobserve
-from .codegen import Fused, check_operator
+from .codegen import Fused
 from .formula import UnsupportedError
 from .graph import Apply, Node
+from .loops import check_operator
 from .program import Program, Writer
 
 __all__ = ["Report", "Row", "report"]
