@@ -236,7 +236,7 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
     *,
     residual: Tensor | None = None,
@@ -258,7 +258,7 @@ def batch_norm(
         running_mean, running_var: (c,); may both be None in training.
         weight, bias: (c,) or None.
         training: whether to use, and learn from, the statistics of the batch.
-        momentum: weight of the new statistics in the running ones.
+        momentum: weight of the new statistics in the running ones; a number, or a 0-d tensor.
         eps: added to the variance.
         residual: None, or of the input's shape and dtype; added before the activation.
         activation: None or ``"relu"``.
@@ -298,7 +298,8 @@ def batch_norm(
         raise InputError("batch_norm", "give both running_mean and running_var, or neither.")
     if eps <= 0:
         raise InputError("batch_norm", f"eps must be positive during training, got {eps}.")
-    if isinstance(momentum, bool) or not isinstance(momentum, (int, float)):
+    given = isinstance(momentum, Tensor) and not momentum._data.ndim
+    if isinstance(momentum, bool) or not (given or isinstance(momentum, (int, float))):
         raise TypeMismatchError(
             "batch_norm", f"momentum must be a float, got {type(momentum).__name__}."
         )
@@ -317,13 +318,11 @@ class MovingAverage(Function):
     differentiable = False
 
     @staticmethod
-    def forward(ctx, running, new, *, momentum, factor):
-        return kernels.moving_average(running, new, momentum, factor)
+    def forward(ctx, running, new, momentum, *, factor):
+        return kernels.moving_average(running, new, float(momentum), factor)
 
 
-def _update(running: Tensor, new: Tensor, momentum: float, factor: float) -> None:
+def _update(running: Tensor, new: Tensor, momentum: float | Tensor, factor: float) -> None:
     """Let ``running`` learn from ``new``, as a buffer does: without a history."""
     check_writeable("batch_norm", running._data)
-    overwrite(
-        "batch_norm", running, MovingAverage.apply(running, new, momentum=momentum, factor=factor)
-    )
+    overwrite("batch_norm", running, MovingAverage.apply(running, new, momentum, factor=factor))

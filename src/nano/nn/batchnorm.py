@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.grad_mode import no_grad
-from ..dtypes import get_default_dtype, to_dtype
+from ..dtypes import float64, get_default_dtype, to_dtype
 from ..errors import InputError
 from ..functions.batch_norm import batch_norm
 from ..tensor import Tensor, wrap
@@ -93,7 +93,8 @@ class _BatchNorm(Module):
             )
         momentum, seen = self.momentum, self.num_batches_tracked
         if momentum is None:  # the plain mean of all batches
-            momentum = 0.0 if seen is None else 1.0 / (seen.item() + 1)
+            # A tensor, so that a compiled program computes it anew.
+            momentum = 0.0 if seen is None else 1.0 / (seen + 1).to(float64)
         tracked = not self.training or self.track_running_stats
         output = batch_norm(
             input,
