@@ -102,6 +102,43 @@ def test_a_gradient_that_somebody_holds_stays():
     np.testing.assert_array_equal(view, before)
 
 
+def test_a_parameter_that_lies_column_by_column():
+    def both():
+        weight = nn.Parameter(normal(4, 4, seed=1).T)
+        assert not weight.is_contiguous()
+        moving = optim.SGD([weight], lr=0.1, momentum=0.9)
+
+        def step(x):
+            moving.zero_grad()
+            loss = (weight * weight * x).sum()
+            loss.backward()
+            moving.step()
+            return loss.detach()
+
+        return step, [weight, moving]
+
+    check(both, lambda i: (normal(4, 4, seed=i),))
+
+
+def test_a_view_whose_operator_does_more():
+    class Positive(nano.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            if x.min() <= 0:
+                raise ValueError("not positive")
+            return x
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            return grad_output
+
+    compiled = nano.compile(lambda x: Positive.apply(x * 1.0) + 1.0)
+    for _ in range(3):
+        compiled(nano.ones(3))
+    with pytest.raises(ValueError, match="not positive"):
+        compiled(-nano.ones(3))
+
+
 def test_results_are_new_each_time():
     step, _ = make()
     compiled = nano.compile(step)

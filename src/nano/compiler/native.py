@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..functions.along import Within
 from ..functions.class_losses import NllLoss, NllLossBackward
 from ..functions.conversion import Clone
 from ..functions.matmul import Linear, MatMul
@@ -158,7 +159,10 @@ class Native:
         if node.random or node.count != 1 or any(node.outputs[1:]) or made is None:
             raise UnsupportedError(f"{node.name} has no loop")
         if any(made.memory is v.memory for v in node.reads()):
-            return  # a view: the place says it all
+            checks = node.function is Within
+            if checks or (node.function not in _VIEWS and not node.function.is_view):
+                raise UnsupportedError(f"what {node.name} does besides making a view is not known")
+            return  # the place says it all
         write = _LOOPS.get(node.function)
         if write is not None:
             write(self, made, *node.inputs, **node.attributes)
@@ -460,6 +464,10 @@ _LOOPS: dict[Any, Callable[..., None]] = {
     Spread: Native._spread,
     Sum: Native._sum,
 }
+
+
+#: They make views without saying so.
+_VIEWS = (Reshape, Spread)
 
 
 def _is_inside(node: Node) -> bool:

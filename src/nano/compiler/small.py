@@ -57,24 +57,20 @@ def _bare(source: str) -> str:
 class _Slot:
     """The ``.grad`` that a program leaves, and fills again at its next run."""
 
-    __slots__ = ("place", "shape", "strides", "table", "tensor")
+    __slots__ = ("dtype", "place", "shape", "table", "tensor")
 
     def __init__(self, v: Value, table: NDArray, place: int) -> None:
         self.table = table
         self.place = place
         self.shape = v.shape
-        self.strides = v.strides
-        if v.dtype != np.float32 or v.offset or not _fills(v):
-            raise UnsupportedError("a gradient is a part of a larger array")
+        self.dtype = v.dtype
         self.renew()
 
     def renew(self) -> None:
         """Take new memory: somebody holds the old."""
-        order = np.argsort([-s for s in self.strides], kind="stable")
-        dense = np.empty([self.shape[d] for d in order], np.float32)
-        array = dense.transpose(np.argsort(order))
-        # Tensors own their memory as far as they can: a gradient that is a view would be copied.
-        self.tensor = wrap(dense if dense.shape == array.shape else array)
+        # The array owns its memory: views of it count as references to it.
+        array = np.empty(self.shape, self.dtype)
+        self.tensor = wrap(array)
         self.table[self.place] = array.ctypes.data
 
     def prepare(self, leaf: Tensor) -> None:
@@ -84,9 +80,9 @@ class _Slot:
             self.renew()
 
 
-def _fills(v: Value) -> bool:
-    steps = sorted(s for s, n in zip(v.strides, v.shape, strict=True) if n > 1)
-    return not steps or (steps[0] == v.dtype.itemsize and v.nbytes == extent(v))
+def _is_plain(v: Value) -> bool:
+    """Whether a value is all of its memory, row by row."""
+    return not v.offset and v.strides == np.empty(v.shape, v.dtype).strides
 
 
 def _references() -> tuple[int, int]:
@@ -161,7 +157,8 @@ class _Writer(Writer):
                 cleared.update(node.tensors)
             if isinstance(node, Accumulate) and node.leaf in cleared:
                 (v,) = node.inputs
-                if v.memory in self._native.places and self.is_alone(v, node):
+                inside = v.memory in self._native.places and v.dtype == node.leaf.dtype
+                if inside and _is_plain(v) and self.is_alone(v, node):
                     place = self._native.places.index(v.memory)
                     name = f"g{node.leaf.number}"
                     self._slots[node] = self.bind(name, _Slot(v, self._table, place))

@@ -51,9 +51,14 @@ def _run(
     The arrays are contiguous float32; only the gradients may have other strides, and are
     copied then.
     """
-    grads = [g if g.flags.c_contiguous else np.ascontiguousarray(g) for g in grads]
-    run, *tables = _bound(loop, parameters, grads, *others)
+    rows = _in_rows(grads)  # held here: the table has addresses only
+    run, *tables = _bound(loop, parameters, rows, *others)
     run(*tables, *options)
+
+
+def _in_rows(grads: Arrays) -> list[NDArray]:
+    """The gradients row by row, as the parameters are."""
+    return [g if g.flags.c_contiguous else np.ascontiguousarray(g) for g in grads]
 
 
 def _bound(loop: Kernel, *lists: Arrays) -> tuple[Any, NDArray, NDArray, NDArray]:
@@ -231,24 +236,9 @@ def adam_step(
     maximize: bool,
 ) -> None:
     """See the reference kernel."""
-    averages = [exp_avgs, exp_avg_sqs]
-    if max_exp_avg_sqs is not None:
-        averages.append(max_exp_avg_sqs)
-    factors = {t: (lr / (1 - beta1**t), 1 / (1 - beta2**t) ** 0.5) for t in set(steps)}
-    step_sizes, corrections = np.array([factors[t] for t in steps], np.float32).T.copy()
-    options = (
-        step_sizes,
-        corrections,
-        _FLOAT(beta2),
-        _FLOAT(1 - beta1),
-        _FLOAT(1 - beta2),
-        _FLOAT(eps),
-        _FLOAT(1 - lr * weight_decay if decoupled else 1),
-        _FLOAT(0 if decoupled else weight_decay),
-        bool(maximize),
-        max_exp_avg_sqs is not None,
-    )
-    _run(_adam, options, parameters, grads, *averages)
+    rows = _in_rows(grads)  # held here: a bound step knows addresses only
+    step = adam_bound(parameters, rows, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+    step(steps, lr, beta1, beta2, eps, weight_decay, decoupled, bool(maximize))
 
 
 def adam_bound(

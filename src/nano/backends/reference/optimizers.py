@@ -216,7 +216,7 @@ def sgd_bound(
 ) -> Callable[..., None]:
     """:func:`sgd_step` for these arrays, as often as it is called: with the other arguments.
 
-    The momentum buffers must hold something.
+    The momentum buffers must hold something. Who calls it holds the arrays.
     """
 
     def step(*options: Any) -> None:
@@ -232,7 +232,10 @@ def adam_bound(
     exp_avg_sqs: Arrays,
     max_exp_avg_sqs: Arrays | None,
 ) -> Callable[..., None]:
-    """:func:`adam_step` for these arrays, as often as it is called: with the other arguments."""
+    """:func:`adam_step` for these arrays, as often as it is called: with the other arguments.
+
+    Who calls it holds the arrays.
+    """
     return partial(adam_step, parameters, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
 
 
