@@ -16,7 +16,7 @@ import torch
 from torch.utils import data as torch_data
 
 import nano
-from nano.data import DataLoader, Dataset, TensorDataset, get_worker_info
+from nano.data import DataLoader, Dataset, TensorDataset, get_worker_info, workers
 
 
 class Slow(Dataset):
@@ -101,10 +101,16 @@ def test_work_is_done_ahead():
     loader = DataLoader(Slow(8), 1, num_workers=1, prefetch_factor=3, collate_fn=stamp)
     batches = iter(loader)
     next(batches)
-    time.sleep(0.3)
-    asked = time.monotonic()
-    made = list(batches)
-    # The first batch's successor was asked for when it was taken: three were made meanwhile.
+    # The first batch's successor was asked for when it was taken: three are made meanwhile.
+    # A busy machine may need longer for them; it never makes a fourth.
+    for patience in (0.3, 3.0, 30.0):
+        time.sleep(patience)
+        asked = time.monotonic()
+        made = list(batches)
+        if sum(t < asked for t in made) >= 3:
+            break
+        batches = iter(loader)
+        next(batches)
     assert sum(t < asked for t in made) == 3
 
 
@@ -247,7 +253,9 @@ def test_persistent_workers_stay():
     assert not pids(loader) & pids(loader)
 
 
-def test_a_pass_left_early_ends_its_workers_at_once():
+def test_a_pass_left_early_ends_its_workers_at_once(monkeypatch):
+    # One that hangs would be waited for so long: no machine is so busy as to take half of it.
+    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 60.0)
     big = DataLoader(
         list(range(50)),
         1,
@@ -260,7 +268,7 @@ def test_a_pass_left_early_ends_its_workers_at_once():
         break
     gc.collect()
     assert not multiprocessing.active_children()
-    assert time.monotonic() - start < 1.5  # less than the patience with one that hangs
+    assert time.monotonic() - start < 30
 
 
 def test_spawned_workers():
@@ -340,7 +348,7 @@ def test_no_worker_outlives_its_parent(action, signum):
         process.send_signal(signum)
     _, errors = process.communicate(timeout=60)  # a busy machine takes its time
     assert errors.count("Traceback") == (1 if signum == signal.SIGINT or "/" in action else 0)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while not all(map(_gone, pids)) and time.monotonic() < until:
         time.sleep(0.05)
     assert all(map(_gone, pids))
