@@ -34,6 +34,7 @@ bench-all: bench
 	$(BIN)/python -m benchmarks.train --peer torch --first
 	$(BIN)/python -m benchmarks.train --peer torch --memory
 	$(BIN)/python -m benchmarks.convolution
+	$(BIN)/python -m benchmarks.chains
 
 .venv/train.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
