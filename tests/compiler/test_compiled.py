@@ -750,3 +750,32 @@ def test_a_program_for_training_and_one_for_evaluation():
         net.train(i % 2 == 0)
 
     check(make, lambda i: (normal(5, 3, seed=i),), between=between, kinds=2)
+
+
+def test_the_graph_is_shown_after_each_pass_that_changed_it():
+    def function(x):
+        scale = nano.full((3,), 4.0).sqrt()
+        x.exp()
+        return x.tanh() * scale + x.tanh()
+
+    compiled = nano.compile(function, without="native")
+    with pytest.raises(ValueError, match="no program yet"):
+        compiled.passes()
+    for _ in range(3):
+        compiled(nano.ones(2, 3))
+    text = compiled.passes()
+    titles = [line for line in text.splitlines() if line.endswith(":")]
+    assert titles[:4] == [
+        "as traced:",
+        "fold_constants:",
+        "common_subexpressions:",
+        "dead_code:",
+    ]
+    traced, folded, common, dead = text.split("\n\n")[:4]
+    assert "Sqrt" in traced
+    assert "Sqrt" not in folded
+    assert folded.count("Tanh") == 2
+    assert common.count("Tanh") == 1
+    assert "Exp" in common
+    assert "Exp" not in dead
+    assert text.endswith(str(compiled.graph()))

@@ -198,15 +198,19 @@ class Compiled:
         graph = found.graph
         captured = [v for v in graph.values if v.kind == "captured"]
         calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
-        for run in self._passes.values():
+        history = [("as traced", str(graph))]
+        for name, run in self._passes.items():
             run(graph)
             graph.check()
+            _note_change(history, name, graph)
         program = self._small(graph) if self._native else None
         if program is None:
             if self._fuses:
                 fuse(graph)
                 graph.check()
+                _note_change(history, "fuse", graph)
             program = Program(graph, self._name)
+        program.history = history
         guards = Guards(self._function, found.modules, given, captured, calls, growing)
         entry.made.insert(0, _Made(program, guards, test))
         entry.count += 1
@@ -235,6 +239,10 @@ class Compiled:
     def graph(self) -> Graph:
         """What the latest program computes; print it."""
         return self._program().graph
+
+    def passes(self) -> str:
+        """The latest program's graph as it was traced, and after each pass that changed it."""
+        return "\n\n".join(f"{name}:\n{text}" for name, text in self._program().history)
 
     def source(self) -> str:
         """The text of the latest program, with that of its native function or its loops."""
@@ -268,6 +276,13 @@ class Compiled:
     def __repr__(self) -> str:
         ready = sum(len(e.made) for e in self._entries.values())
         return f"<nano.compile {self._name}: {ready} programs>"
+
+
+def _note_change(history: list[tuple[str, str]], name: str, graph: Graph) -> None:
+    """Note what a pass has made of the graph, if it is another."""
+    text = str(graph)
+    if text != history[-1][1]:
+        history.append((name, text))
 
 
 def _is_plain(x: Any) -> bool:
@@ -330,7 +345,8 @@ def compile(
             operator after operator also where all could be one native function.
 
     Returns:
-        A callable with ``graph()``, ``source()`` and ``report()``, to look at the latest program.
+        A callable with ``passes()``, ``graph()``, ``source()`` and ``report()``, to look at the
+        latest program.
 
     Raises:
         GraphBreak: when called, if it cannot be compiled and ``fallback`` is not set.

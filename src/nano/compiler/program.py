@@ -44,6 +44,8 @@ class Program:
         native: the text of the native function that it calls, if it does.
         exact: whether it gives bit for bit what the function gives; else sums are done in another
             order, or exponentials in another way.
+        history: the graph as it was traced, and after each pass that changed it: the pass's name
+            and the listing.
         run: takes the Tensors among the arguments, in order; returns what the traced function
             returned, with new Tensors.
     """
@@ -53,6 +55,7 @@ class Program:
     ) -> None:
         self.graph = graph
         self.native = native
+        self.history: list[tuple[str, str]] = []
         self.exact = not native and all(getattr(n, "exact", True) for n in graph.nodes)
         writer = writer or Writer(graph)
         self.source = writer.source()
