@@ -120,25 +120,45 @@ def embedding_backward(grad_output, index, rows, padding_idx):
 
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, token=None):
-    return _winograd(x, weight, stride, dilation, groups)
+    (top, bottom), (left, right) = padding
+    size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
+    return _winograd(x, weight, weight.shape, size, stride, dilation, groups)
 
 
 def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, groups, token=None):
-    (top, bottom), (left, right) = padding
-    if max(top, bottom, left, right) > 2:
+    if _widest(padding) > 2:
         return "the weight turned round would need a negative padding"
-    return _winograd(x, weight, stride, dilation, groups)
+    return _winograd(x, weight, weight.shape, output_size, stride, dilation, groups)
 
 
-def _winograd(x: Any, weight: Any, stride: Any, dilation: Any, groups: int) -> bool | str:
-    """Measured (benchmarks/convolution.py): it pays for many channels and many pixels."""
-    o, c, kh, kw = weight.shape
+def conv2d_weight(grad_output, x, kernel_size, stride, padding, dilation, groups):
+    if _widest(padding) > 2:
+        return "a weight may then meet padding alone, and its gradient is exactly 0"
+    shape = (grad_output.shape[1], x.shape[1], *kernel_size)
+    return _winograd(x, grad_output, shape, grad_output.shape[2:], stride, dilation, groups)
+
+
+def _widest(padding: Any) -> int:
+    (top, bottom), (left, right) = padding
+    return max(top, bottom, left, right)
+
+
+def _winograd(
+    x: Any, other: Any, weight: Any, size: Any, stride: Any, dilation: Any, groups: int
+) -> bool | str:
+    """For the shapes of the weight and of the result's images.
+
+    Measured (benchmarks/convolution.py): it pays for many channels and many tiles of 4x4
+    pixels, of which most are in the image.
+    """
+    o, c, kh, kw = weight
     if kh != 3 or kw != 3 or stride != (1, 1) or dilation != (1, 1) or groups != 1:
         return "Winograd's algorithm is for 3x3 kernels of stride 1"
-    n, _, h, w = x.shape
-    if min(o, c) < 64 or o * c < 8192 or n * h * w < 1024:
+    h, w = size
+    tiles = ((h + 3) // 4) * ((w + 3) // 4)
+    if min(o, c) < 64 or len(x) * tiles < 64 or h * w < 8 * tiles:
         return "Winograd's algorithm pays for more channels and pixels"
-    if x.dtype is not FLOAT32 or weight.dtype is not FLOAT32:
+    if x.dtype is not FLOAT32 or other.dtype is not FLOAT32:
         return f"Winograd's algorithm is exact enough in float32, not in {x.dtype}"
     if precision.rounds_to_bfloat16():
         return "products may be rounded, in which oneDNN is faster still"

@@ -1,17 +1,16 @@
-"""3x3 convolutions by Winograd's algorithm, with 4 multiplications where there were 9.
+"""3x3 convolutions by Winograd's algorithm, with 36 multiplications where there were 144.
 
-An output of 2x2 pixels needs an input of 4x4. Both are brought to a basis in which the
-convolution is a product element by element, so that for many channels it becomes 16 matrix
-products (pixels, channels) x (channels, channels), one for each element of the basis:
+An output of 4x4 pixels needs an input of 6x6. Both are brought to a basis in which the
+convolution is a product element by element, so that for many channels it becomes 36 matrix
+products (tiles, channels) x (channels, channels), one for each point of the basis:
 
     y = A^T [(G w G^T) * (B^T x B)] A
 
-A thread takes some tiles of 2x2 pixels at a time, and keeps what is between the steps in its
-cache. Where a result is not finite, the sum is done again as it is written: on the way here,
-an infinity in one pixel would become NaN in its neighbours.
+A thread takes some tiles at a time, and keeps what is between the steps in its cache. Where a
+result is not finite, the sum is done again as it is written: on the way here, an infinity in
+one pixel would become NaN in its neighbours.
 
-Source: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016,
-arXiv:1509.09308.
+The basis and its sources are in ``winograd_basis``.
 """
 
 from __future__ import annotations
@@ -21,127 +20,115 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import threads
 from ..memory import channels_last, empty
 from ..onednn import convolution
 from .jit import inline, kernel, prange
-from .sgemm import NORMAL, TRANSPOSED, address, sgemm
+from .sgemm import NORMAL, address, sgemm
+from .winograd_basis import (
+    POINTS,
+    SLAB,
+    SQUARE,
+    STEP,
+    from_weight,
+    images_to_basis,
+    tiles_in,
+    to_result,
+)
 
 __all__ = ["conv2d", "conv_transpose2d"]
 
 _f = np.float32
-#: Tiles of a block: enough for the products to be quick, few enough to stay in the cache.
-_TILES = 128
-
-
-@inline
-def _weight_rows(a, b, c):
-    """G times a column; G = [[1, 0, 0], [1, 1, 1] / 2, [1, -1, 1] / 2, [0, 0, 1]]."""
-    even, odd = _f(0.5) * (a + c), _f(0.5) * b
-    return a, even + odd, even - odd, c
+#: Tiles of a block, at least and at most: enough for the products to be quick, few enough to
+#: stay near.
+_FEWEST, _MOST = 64, 128
 
 
 @kernel
-def _transform_weight(w, turned, u):
-    """u (16, o, c) = G w G^T of w (o, c, 9), ``turned`` by half a circle or not."""
-    outputs, channels, _ = w.shape
-    first, step = (8, -1) if turned else (0, 1)
-    for o in prange(outputs):
-        for c in range(channels):
-            g = w[o, c]
-            p = _weight_rows(g[first], g[first + 3 * step], g[first + 6 * step])
-            q = _weight_rows(g[first + step], g[first + 4 * step], g[first + 7 * step])
-            r = _weight_rows(g[first + 2 * step], g[first + 5 * step], g[first + 8 * step])
-            for i in range(4):
-                u[4 * i, o, c], u[4 * i + 1, o, c], u[4 * i + 2, o, c], u[4 * i + 3, o, c] = (
-                    _weight_rows(p[i], q[i], r[i])
-                )
+def _weight_to_basis(w, input_step, output_step, turned, u):
+    """u (inputs, 36, outputs) = G w G^T, ``turned`` by half a circle or not.
 
-
-@inline
-def _transform_input(s, first, step):
-    """Four rows of s become B^T times them; B^T = [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0],
-    [0, 1, 0, -1]]."""
-    for k in range(s.shape[1]):
-        a, b = s[first, k], s[first + step, k]
-        c, d = s[first + 2 * step, k], s[first + 3 * step, k]
-        s[first, k] = a - c
-        s[first + step, k] = b + c
-        s[first + 2 * step, k] = c - b
-        s[first + 3 * step, k] = b - d
-
-
-@inline
-def _transform_output(s, first, step):
-    """Four rows of s become two, A^T times them; A^T = [[1, 1, 1, 0], [0, 1, -1, -1]]."""
-    for k in range(s.shape[1]):
-        a, b = s[first, k], s[first + step, k]
-        c, d = s[first + 2 * step, k], s[first + 3 * step, k]
-        s[first, k] = a + b + c
-        s[first + step, k] = b - c - d
-
-
-@kernel
-def _convolve(multiply, x, u, transposed, bias, top, left, y, odd):
-    """y (n, h, w, o) from x (n, h, w, c) and u (16, c, o), or (16, o, c) if ``transposed``.
-
-    ``odd`` has a number for each block: not 0 if a result there is not finite.
+    The nine numbers for an input and an output begin at their steps in w.
     """
-    _, height, width, channels = x.shape
-    n, rows, columns, outputs = y.shape
-    down, across = (rows + 1) // 2, (columns + 1) // 2
-    tiles = n * down * across
-    order = TRANSPOSED if transposed else NORMAL
-    for block in prange((tiles + _TILES - 1) // _TILES):
-        start = block * _TILES
-        count = min(_TILES, tiles - start)
-        v = np.empty((16, _TILES, channels), np.float32)
-        m = np.empty((16, _TILES, outputs), np.float32)
-        s = np.empty((16, channels), np.float32)
-        for t in range(count):
-            image, place = divmod(start + t, down * across)
-            y0 = place // across * 2 - top
-            x0 = place % across * 2 - left
-            for i in range(4):
-                for j in range(4):
-                    if 0 <= y0 + i < height and 0 <= x0 + j < width:
-                        for k in range(channels):
-                            s[4 * i + j, k] = x[image, y0 + i, x0 + j, k]
-                    else:
-                        for k in range(channels):
-                            s[4 * i + j, k] = _f(0)
-            for i in range(4):
-                _transform_input(s, i, 4)
-            for i in range(4):
-                _transform_input(s, 4 * i, 1)
-            for i in range(16):
-                for k in range(channels):
-                    v[i, t, k] = s[i, k]
-        for i in range(16):
-            sgemm(
-                *(multiply, NORMAL, order),
-                *(count, outputs, channels, _f(1)),
-                *(v[i].ctypes.data, channels, u[i].ctypes.data, u.shape[2]),
-                *(_f(0), m[i].ctypes.data, outputs),
-            )
-        s = np.empty((16, outputs), np.float32)
-        not_finite = _f(0)
-        for t in range(count):
-            image, place = divmod(start + t, down * across)
-            y0, x0 = place // across * 2, place % across * 2
-            for i in range(16):
-                for k in range(outputs):
-                    s[i, k] = m[i, t, k]
-            for i in range(4):
-                _transform_output(s, i, 4)
-            for i in range(2):
-                _transform_output(s, 4 * i, 1)
-            for i in range(min(2, rows - y0)):
-                for j in range(min(2, columns - x0)):
-                    for k in range(outputs):
-                        value = s[4 * i + j, k] + bias[k]
-                        y[image, y0 + i, x0 + j, k] = value
+    inputs, _, outputs = u.shape
+    for i in prange(inputs):
+        s = np.empty((SQUARE, SLAB), np.float32)
+        for o in range(0, outputs, SLAB):
+            first = min(o, outputs - SLAB)  # the last slab may overlap the one before
+            for k in range(SLAB):
+                start = i * input_step + (first + k) * output_step
+                for tap in range(9):
+                    s[POINTS * (tap // 3) + tap % 3, k] = w[start + (8 - tap if turned else tap)]
+            for j in range(3):
+                from_weight(s, j, POINTS)
+            for j in range(POINTS):
+                from_weight(s, POINTS * j, 1)
+            for j in range(SQUARE):
+                row = u[i, j, first : first + SLAB]
+                for k in range(SLAB):
+                    row[k] = s[j, k]
+
+
+@inline
+def _basis_to_results(m, outputs, some, down, across, start, count, bias, y):
+    """``count`` tiles of y (n, h, w, o) = A^T m A + bias, ``some`` channels from ``outputs`` on.
+
+    Returns:
+        Not 0 if a result is not finite.
+    """
+    _, height, width, _ = y.shape
+    s = np.empty((SQUARE, SLAB), np.float32)
+    not_finite = _f(0)
+    for t in range(count):
+        image, place = divmod(start + t, down * across)
+        y0, x0 = place // across * STEP, place % across * STEP
+        for c in range(0, some, SLAB):
+            first = min(c, some - SLAB)
+            for i in range(SQUARE):
+                row = m[i, t * some + first : t * some + first + SLAB]
+                for k in range(SLAB):
+                    s[i, k] = row[k]
+            for j in range(POINTS):
+                to_result(s, j, POINTS)
+            for i in range(STEP):
+                to_result(s, POINTS * i, 1)
+            b = bias[outputs + first : outputs + first + SLAB]
+            for i in range(min(STEP, height - y0)):
+                for j in range(min(STEP, width - x0)):
+                    row = y[image, y0 + i, x0 + j, outputs + first : outputs + first + SLAB]
+                    for k in range(SLAB):
+                        value = s[POINTS * i + j, k] + b[k]
+                        row[k] = value
                         not_finite += value * _f(0)
-        odd[block] = not_finite
+    return not_finite
+
+
+@kernel
+def _convolve(multiply, x, u, bias, top, left, down, across, most, slabs, y, odd):
+    """y (n, h, w, o) from x (n, h, w, c) and u (c, 36, o).
+
+    A piece of work is ``most`` tiles and one of ``slabs`` parts of the outputs; ``odd`` has a
+    number for each: not 0 if a result there is not finite.
+    """
+    channels, outputs = x.shape[3], y.shape[3]
+    tiles = y.shape[0] * down * across
+    for unit in prange(odd.size):
+        block, slab = divmod(np.int64(unit), slabs)
+        start = block * most
+        count = min(most, tiles - start)
+        first, end = slab * outputs // slabs, (slab + 1) * outputs // slabs
+        some = end - first
+        v = np.empty((SQUARE, most * channels + SLAB), np.float32)
+        m = np.empty((SQUARE, most * some + SLAB), np.float32)
+        images_to_basis(x, top, left, down, across, start, count, v)
+        for i in range(SQUARE):
+            sgemm(
+                *(multiply, NORMAL, NORMAL),
+                *(count, some, channels, _f(1)),
+                *(v[i].ctypes.data, channels, u[0, i, first:].ctypes.data, SQUARE * outputs),
+                *(_f(0), m[i].ctypes.data, some),
+            )
+        odd[unit] = _basis_to_results(m, first, some, down, across, start, count, bias, y)
 
 
 def _run(
@@ -155,15 +142,22 @@ def _run(
 ) -> NDArray | None:
     """The convolution, ``turned`` from the weight's outputs to its inputs; None if not finite."""
     o, c = weight.shape[:2]
-    u = empty((16, o, c), np.float32)
-    _transform_weight(np.ascontiguousarray(weight).reshape(o, c, 9), turned, u)
-    n, outputs = x.shape[0], c if turned else o
-    y = channels_last((n, outputs, *size), np.float32)
-    tiles = n * -(-size[0] // 2) * -(-size[1] // 2)
-    odd = np.empty(-(-tiles // _TILES), np.float32)
+    inputs, outputs = (o, c) if turned else (c, o)
+    steps = (9 * c, 9) if turned else (9, 9 * c)
+    u = empty((inputs, SQUARE, outputs), np.float32)
+    _weight_to_basis(np.ascontiguousarray(weight).reshape(-1), *steps, turned, u)
+    y = channels_last((x.shape[0], outputs, *size), np.float32)
+    down, across = tiles_in(*size)
+    tiles, team = x.shape[0] * down * across, threads.this_thread()
+    rounds = -(-tiles // (_MOST * team))
+    most = min(max(-(-tiles // (rounds * team)), _FEWEST), tiles)
+    blocks = -(-tiles // most)
+    slabs = min(-(-team // blocks), outputs // SLAB)
+    odd = np.empty(blocks * slabs, np.float32)
     b = np.zeros(outputs, np.float32) if bias is None else np.ascontiguousarray(bias)
     pixels = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    _convolve(address(), pixels, u, not turned, b, top, left, y.transpose(0, 2, 3, 1), odd)
+    images = y.transpose(0, 2, 3, 1)
+    _convolve(address(), pixels, u, b, top, left, down, across, most, slabs, images, odd)
     return None if odd.any() else y
 
 

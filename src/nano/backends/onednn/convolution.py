@@ -417,4 +417,10 @@ register(
     accepts=accepts_conv_transpose2d,
     behind="fused",
 )
-register("conv2d_weight", conv2d_weight, backend="onednn", accepts=accepts_conv2d_weight)
+register(
+    "conv2d_weight",
+    conv2d_weight,
+    backend="onednn",
+    accepts=accepts_conv2d_weight,
+    behind="fused",
+)
