@@ -21,6 +21,7 @@ __all__ = ["FUNCTIONS", "TRANSCENDENTAL", "Term", "UnsupportedError", "expressio
 
 #: Functions of a formula that take many instructions. Loops over them vectorise in float32.
 TRANSCENDENTAL = {"exp", "log", "tanh", "erf", "sigmoid", "log1p", "expm1"}
+TRANSCENDENTAL |= {"normal_cdf", "gelu_slope"}
 _ROUNDING = {"floor": "np.floor", "ceil": "np.ceil", "rint": "np.rint", "sqrt": "np.sqrt"}
 #: Not here, although formulas have them: sin and cos. Numba calls the C library for each
 #: number, and so do float64's exp and the like: five times slower than NumPy's vectors.

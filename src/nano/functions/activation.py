@@ -21,13 +21,14 @@ __all__ = ["dropout", "dropout1d", "dropout2d", "gelu", "leaky_relu", "silu"]
 class Gelu(Elementwise):
     """x Phi(x); d/dx = Phi(x) + x phi(x), with phi the normal density and Phi its integral.
 
-    The approximation is 0.5 x (1 + tanh u) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+    The approximation is 0.5 x (1 + tanh u) = x sigmoid(2 u) with
+    u = sqrt(2 / pi) (x + 0.044715 x^3).
     """
 
     formula = (
-        "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))"
+        "x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))"
         " if approximate == 'tanh' else "
-        "x * 0.5 * (1 + erf(x * 0.7071067811865476))"
+        "x * normal_cdf(x)"
     )
 
     @staticmethod
@@ -46,12 +47,12 @@ class GeluBackward(Elementwise):
     """g gelu'(x); d/dg = gelu'(x), d/dx = g gelu''(x)."""
 
     formula = (
-        "grad_output * (0.5 * (1 + tanh(0.7978845608028654 * x * (1 + 0.044715 * (x * x))))"
-        " + 0.5 * x * (1 - tanh(0.7978845608028654 * x * (1 + 0.044715 * (x * x))) ** 2)"
-        " * (0.7978845608028654 * (1 + 3 * 0.044715 * (x * x))))"
+        "grad_output * (sigmoid(1.5957691216057308 * x * (1 + 0.044715 * (x * x)))"
+        " + x * (sigmoid(1.5957691216057308 * x * (1 + 0.044715 * (x * x)))"
+        " * sigmoid(-1.5957691216057308 * x * (1 + 0.044715 * (x * x))))"
+        " * (1.5957691216057308 * (1 + 3 * 0.044715 * (x * x))))"
         " if approximate == 'tanh' else "
-        "grad_output * (0.5 * (1 + erf(x * 0.7071067811865476))"
-        " + x * (0.3989422804014327 * exp(-0.5 * x * x)))"
+        "grad_output * gelu_slope(x)"
     )
 
     @staticmethod

@@ -94,3 +94,22 @@ def test_bfloat16_is_rounded_as_ml_dtypes_does():
     number = ~np.isnan(x)
     np.testing.assert_array_equal(y[number], wanted.view(np.uint16)[number])
     np.testing.assert_array_equal(z, wanted.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("normal_cdf", special.ndtr),
+        ("gelu_slope", lambda x: special.ndtr(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_curves_of_gelu_to_two_units_of_1(name, reference):
+    """Where 1/2 is added, the error is one of the sum, however little is left of it."""
+    x = everywhere()
+    y = np.empty_like(x)
+    loop_of(getattr(math, name))(x, y)
+    wanted = reference(x.astype(np.float64))
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(wanted))
+    assert np.nanmax(np.abs(y - wanted)) < 2 * np.finfo(np.float32).eps
+    assert (y[x < -7] == 0)[np.isfinite(x[x < -7])].all()

@@ -42,9 +42,8 @@ __all__ = [
 _PARALLEL, _PARALLEL_COSTLY = 1 << 17, 1 << 15
 
 _f = np.float32
-_ZERO, _HALF, _ONE = _f(0), _f(0.5), _f(1)
-_SQRT_HALF, _DENSITY = _f(sqrt(0.5)), _f(1 / sqrt(2 * pi))
-_TANH_SCALE, _TANH_CUBIC = _f(sqrt(2 / pi)), _f(0.044715)
+_ZERO, _ONE = _f(0), _f(1)
+_TWICE_SCALE, _TANH_CUBIC = _f(2 * sqrt(2 / pi)), _f(0.044715)
 _THREE = _f(3)
 
 
@@ -66,27 +65,18 @@ def _into_new(loop: Kernel, parallel: int, x: NDArray, *others: Any) -> NDArray:
 
 
 @exact
-def _gelu(x):
-    return x * _HALF * (_ONE + math.erf(x * _SQRT_HALF))
-
-
-@exact
-def _gelu_slope(x):
-    density = _DENSITY * math.exp(-_HALF * x * x)
-    return _HALF * (_ONE + math.erf(x * _SQRT_HALF)) + x * density
-
-
-@exact
 def _gelu_tanh(x):
-    return _HALF * x * (_ONE + math.tanh(_TANH_SCALE * (x + _TANH_CUBIC * x * x * x)))
+    # 0.5 (1 + tanh u) is sigmoid(2 u).
+    return x * math.sigmoid(_TWICE_SCALE * (x + _TANH_CUBIC * x * x * x))
 
 
 @exact
 def _gelu_tanh_slope(x):
     square = x * x
-    t = math.tanh(_TANH_SCALE * x * (_ONE + _TANH_CUBIC * square))
-    inner = _TANH_SCALE * (_ONE + _THREE * _TANH_CUBIC * square)
-    return _HALF * (_ONE + t) + _HALF * x * (_ONE - t * t) * inner
+    twice = _TWICE_SCALE * x * (_ONE + _TANH_CUBIC * square)
+    s = math.sigmoid(twice)
+    inner = _TWICE_SCALE * (_ONE + _THREE * _TANH_CUBIC * square)
+    return s + x * (s * math.sigmoid(-twice)) * inner
 
 
 @exact
@@ -132,7 +122,8 @@ def _silu(x, y):
 @kernel
 def _gelus(x, y):
     for i in prange(x.size):
-        y[i] = narrow(_gelu(wide(x[i])), x[i])
+        v = wide(x[i])
+        y[i] = narrow(v * math.normal_cdf(v), x[i])
 
 
 @kernel
@@ -196,7 +187,7 @@ def _silu_backward(g, x, dx):
 @kernel
 def _gelu_backward(g, x, dx):
     for i in prange(x.size):
-        dx[i] = narrow(wide(g[i]) * _gelu_slope(wide(x[i])), x[i])
+        dx[i] = narrow(wide(g[i]) * math.gelu_slope(wide(x[i])), x[i])
 
 
 @kernel

@@ -1,0 +1,134 @@
+"""What loops do with the bits of float32 and bfloat16 numbers, for which Python has no words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = [
+    "copysign",
+    "exponent",
+    "larger",
+    "mantissa",
+    "narrow",
+    "nearest",
+    "power_of_two",
+    "wide",
+]
+
+_I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
+
+
+@intrinsic
+def nearest(typing: Any, x: Any) -> Any:
+    """The nearest integer, as a float32."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(builder.module.declare_intrinsic("llvm.rint", [_F32]), args)
+
+    return types.float32(types.float32), code
+
+
+@intrinsic
+def power_of_two(typing: Any, n: Any) -> Any:
+    """2^n for an integral float32 n from -126 to 127: the number whose exponent bits are n."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        exponent = builder.add(builder.fptosi(args[0], _I32), _I32(127))
+        return builder.bitcast(builder.shl(exponent, _I32(23)), _F32)
+
+    return types.float32(types.float32), code
+
+
+@intrinsic
+def exponent(typing: Any, x: Any) -> Any:
+    """For a positive normal x = m 2^e with 1 <= m < 2: e, as a float32."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.lshr(builder.bitcast(args[0], _I32), _I32(23))
+        return builder.sitofp(builder.sub(bits, _I32(127)), _F32)
+
+    return types.float32(types.float32), code
+
+
+@intrinsic
+def mantissa(typing: Any, x: Any) -> Any:
+    """For a positive normal x = m 2^e with 1 <= m < 2: m."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.and_(builder.bitcast(args[0], _I32), _I32(0x007FFFFF))
+        return builder.bitcast(builder.or_(bits, _I32(0x3F800000)), _F32)
+
+    return types.float32(types.float32), code
+
+
+@intrinsic
+def copysign(typing: Any, x: Any, sign: Any) -> Any:
+    """|x| with the sign of ``sign``."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_F32, [_F32, _F32])
+        function = builder.module.declare_intrinsic("llvm.copysign", [_F32], kind)
+        return builder.call(function, args)
+
+    return types.float32(types.float32, types.float32), code
+
+
+@intrinsic
+def larger(typing: Any, x: Any, y: Any) -> Any:
+    """The larger of two numbers that are not NaN; of NaN and a number, either.
+
+    A loop over it is one vector instruction a step, unlike a choice that minds NaN.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        above = builder.fcmp_ordered(">", args[0], args[1], flags=["nnan", "nsz"])
+        return builder.select(above, args[0], args[1], flags=["nnan", "nsz"])
+
+    return types.float32(types.float32, types.float32), code
+
+
+# bfloat16 --------------------------------------------------------------------------------
+
+
+@intrinsic
+def wide(typing: Any, x: Any) -> Any:
+    """An element as float32: itself, or the upper half of the bits if it is a uint16."""
+    if x == types.uint16:
+
+        def widen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bits = builder.shl(builder.zext(args[0], _I32), _I32(16))
+            return builder.bitcast(bits, _F32)
+
+        return types.float32(x), widen
+
+    def keep(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0]
+
+    return types.float32(types.float32), keep
+
+
+@intrinsic
+def narrow(typing: Any, x: Any, like: Any) -> Any:
+    """A float32 as an element of ``like``'s kind: rounded to nearest even for uint16."""
+    if like == types.uint16:
+
+        def cut(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bits = builder.bitcast(args[0], _I32)
+            high = builder.lshr(bits, _I32(16))
+            # Half of the last place that stays, less one if that place is even.
+            half = builder.add(builder.and_(high, _I32(1)), _I32(0x7FFF))
+            near = builder.lshr(builder.add(bits, half), _I32(16))
+            # The sum could carry a NaN into infinity: there, cut and keep a bit.
+            nan = builder.fcmp_unordered("uno", args[0], args[0])
+            return builder.trunc(builder.select(nan, builder.or_(high, _I32(0x40)), near), _I16)
+
+        return types.uint16(types.float32, like), cut
+
+    def keep(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0]
+
+    return types.float32(types.float32, like), keep
