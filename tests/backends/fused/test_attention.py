@@ -9,15 +9,9 @@ pytest.importorskip("numba")
 
 from nano.backends import explain
 from nano.backends.fused import attention as fused
-from nano.backends.onednn.library import UnavailableError, library
 from nano.backends.reference import attention as reference
 
 from .beside import BFLOAT16, same
-
-try:
-    library()
-except UnavailableError as reason:
-    pytest.skip(f"oneDNN: {reason}", allow_module_level=True)
 
 SCALE = 0.3
 

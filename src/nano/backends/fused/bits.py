@@ -34,7 +34,7 @@ def nearest(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def power_of_two(typing: Any, n: Any) -> Any:
-    """2^n for an integral float32 n from -126 to 127: the number whose exponent bits are n."""
+    """2^n for an integral float32 n from -126 to 127, by its exponent's bits; 0 for -127."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         exponent = builder.add(builder.fptosi(args[0], _I32), _I32(127))

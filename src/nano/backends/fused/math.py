@@ -100,13 +100,14 @@ def exp(x):
     return y if x == x else x
 
 
-_EXP_LOWEST_NORMAL = _f(-87.33654)
+#: Here n is -127, whose power of two is 0 in the bits.
+_EXP_VANISHES = _f(-88)
 
 
 @exact
 def exp_within_range(x):
     """e^x where it is a normal number; 0 below. For x up to 88: no overflow is looked for."""
-    held = x if x > _EXP_LOWEST_NORMAL else _EXP_LOWEST_NORMAL
+    held = _EXP_VANISHES if x < _EXP_VANISHES else x  # NaN stays
     n = bits.nearest(held * _LOG2_E)
     r = held - n * _LN2_HIGH
     r = r - n * _LN2_LOW
@@ -117,8 +118,7 @@ def exp_within_range(x):
     p = p * r + _E4
     p = p * r + _E5
     p = p * (r * r) + r + _ONE
-    y = p * bits.power_of_two(n)
-    return y if x > _EXP_LOWEST_NORMAL else (_ZERO if x == x else x)
+    return p * bits.power_of_two(n)
 
 
 _SMALLEST_NORMAL, _TWO_23 = _f(1.17549435e-38), _f(8388608.0)

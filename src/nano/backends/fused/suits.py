@@ -106,10 +106,6 @@ def _heads(q: Any, k: Any, v: Any) -> bool | str:
         return "there is nothing to compute"
     if q.size * k.shape[-2] < _LARGE * q.shape[-1]:
         return f"fewer than {_LARGE} scores, for which NumPy is as fast"
-    try:
-        library()
-    except UnavailableError as reason:
-        return f"the products are oneDNN's: {reason}"
     return True
 
 
