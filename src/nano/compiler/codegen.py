@@ -19,20 +19,15 @@ class Fused(Node):
 
     Attributes:
         members: in order.
-        run: ``run(*arrays, out=None)``, with an array for each of ``inputs``; gives the output,
-            or a tuple of them. It fills the arrays of ``out`` if they are given: of the
-            outputs' strides, and apart from the inputs. What is summed is in an array of its
-            own in any case. The loop is compiled on the first call.
     """
 
     members: list[Apply]
-    run: Callable[..., Any] = field(init=False)
     _loop: Loop = field(init=False)
+    _traced: Callable[..., Any] | None = field(init=False, default=None)
     _hosts: dict[Any, Callable[..., Any]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._loop = Loop(self.members, self.inputs, self.outputs)
-        self.run = self._first
 
     @property
     def name(self) -> str:
@@ -53,10 +48,22 @@ class Fused(Node):
         """The loop, with the operators and the user's lines beside it."""
         return self._loop.text(for_people=True)
 
-    def _first(self, *arrays: Any, out: Any = None) -> Any:
-        """Prepare the call for arrays as they were traced, which then is ``run``."""
-        self.run = self._host(self._loop)
-        return self.run(*arrays, out=out)
+    def run(self, *arrays: Any, out: Any = None) -> Any:
+        """Do it, with an array for each of ``inputs``.
+
+        The loop is compiled on the first call.
+
+        Args:
+            out: arrays to fill: of the outputs' strides, and apart from the inputs. What is
+                summed is in an array of its own in any case.
+
+        Returns:
+            the output, or a tuple of them.
+        """
+        run = self._traced
+        if run is None:
+            run = self._traced = self._host(self._loop)
+        return run(*arrays, out=out)
 
     def _host(self, loop: Loop) -> Callable[..., Any]:
         return loop.host(self._other_strides)

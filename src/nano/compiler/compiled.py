@@ -19,6 +19,7 @@ from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
 from .passes import PASSES
 from .program import Program
+from .regions import Region, regions
 from .report import Report, report
 from .small import small_program
 from .surroundings import PLAIN
@@ -83,6 +84,7 @@ class Compiled:
         self._limit = limit
         self._passes = _passes(without)
         self._native = "native" not in without
+        self._regions = self._native and "regions" not in without
         self._fuses = "fuse" not in without
         self._entries: dict[Any, _Entry] = {}
         self._warned: set[str] = set()
@@ -205,6 +207,9 @@ class Compiled:
             _note_change(history, name, graph)
         program = self._small(graph) if self._native else None
         if program is None:
+            if self._regions:
+                regions(graph)
+                graph.check()
             if self._fuses:
                 fuse(graph)
                 graph.check()
@@ -247,7 +252,7 @@ class Compiled:
     def source(self) -> str:
         """The text of the latest program, with that of its native function or its loops."""
         program = self._program()
-        loops = [node.source for node in program.graph.nodes if isinstance(node, Fused)]
+        loops = [n.source for n in program.graph.nodes if isinstance(n, (Fused, Region))]
         return "\n\n".join([program.source, *filter(None, [program.native]), *loops])
 
     def report(self, *args: Any, **kwargs: Any) -> Report:
@@ -305,12 +310,12 @@ def _structure(x: Any) -> Any:
 
 def _passes(without: Iterable[str]) -> dict[str, Callable[[Graph], None]]:
     left_out = {without} if isinstance(without, str) else set(without)
-    unknown = left_out - PASSES.keys() - {"fuse", "native"}
+    unknown = left_out - PASSES.keys() - {"fuse", "native", "regions"}
     if unknown:
         raise InputError(
             "compile",
             f"there is no pass named {min(unknown)!r}.",
-            facts=f"there are {', '.join(PASSES)}, fuse and native",
+            facts=f"there are {', '.join(PASSES)}, fuse, regions and native",
         )
     return {name: run for name, run in PASSES.items() if name not in left_out}
 
@@ -342,7 +347,8 @@ def compile(
         limit: for so many kinds of arguments a program is made, and so often for each, if what
             the function refers to changes; beyond, it runs as it is.
         without: names of passes to leave out, see ``nano.compiler.passes``; ``"native"`` to call
-            operator after operator also where all could be one native function.
+            operator after operator also where all, or many small ones, could be one native
+            function; ``"regions"`` where many small ones could.
 
     Returns:
         A callable with ``passes()``, ``graph()``, ``source()`` and ``report()``, to look at the

@@ -99,7 +99,8 @@ def expression(
         function: the operator.
         operands: the inputs of ``forward``.
         attributes: its keyword arguments.
-        wide: ``"f32"`` or ``"f64"``: in which floating dtype it is computed.
+        wide: ``"f32"`` or ``"f64"``: in which floating dtype it is computed; or ``"i64"``, if all
+            operands are integers.
         to: the dtype that ``to(x, dtype)`` makes: one of these, or ``"truth"``.
 
     Raises:
@@ -173,7 +174,22 @@ class _Writer(ast.NodeVisitor):
             return _number(_FOLD[type(node.op)](x.number, y.number))
         if isinstance(node.op, ast.Pow):
             return self._power(x, y)
+        if self._wide == "i64" and "integer" in (x.kind, y.kind):
+            return self._of_integers(x, node.op, y)
         return Term(ast.BinOp(self.real(x).tree, node.op, self.real(y).tree), "real")
+
+    def _of_integers(self, x: Term, op: ast.operator, y: Term) -> Term:
+        trees = []
+        for t in (x, y):
+            if t.kind == "number" and type(t.number) is int:
+                trees.append(_call("np.int64", Term(t.tree, "integer")).tree)
+            elif t.kind == "integer":
+                trees.append(t.tree)
+            else:
+                raise UnsupportedError(f"an integer and a {t.kind}")
+        if not isinstance(op, (ast.Add, ast.Sub, ast.Mult)):
+            raise UnsupportedError("integers are added and multiplied only")
+        return Term(ast.BinOp(trees[0], op, trees[1]), "integer")
 
     def _power(self, x: Term, y: Term) -> Term:
         """x^y for a y that is known and needs no logarithm: NumPy's powers vectorise."""
@@ -268,6 +284,8 @@ class _Writer(ast.NodeVisitor):
 
     def real(self, x: Term) -> Term:
         """A floating-point operand: a number gets the dtype of the others."""
+        if self._wide == "i64":
+            raise UnsupportedError("arithmetic with integer")
         if x.kind == "number":
             text = _literal(float(x.number))
             return _call(self._wide, Term(ast.parse(text, mode="eval").body, "real"))

@@ -30,7 +30,7 @@ from .graph import (
     Value,
 )
 
-__all__ = ["Program", "Writer"]
+__all__ = ["Program", "Writer", "identifier"]
 
 _SIMPLE = (int, float, str, bool, type(None))
 
@@ -175,7 +175,7 @@ class Writer:
         if isinstance(node, Effect) and node.call.kind == "clear":
             return [f"{self.tensor(v)}._grad = None" for v in node.tensors]
         if isinstance(node, Effect):
-            run = self.bind(_identifier(node.name, id(node.call)), self.callable(node))
+            run = self.bind(identifier(node.name, id(node.call)), self.callable(node))
             call = f"{run}()"
             return [f"{v.name} = {call}._data" for v in node.makes()] or [call]
         return self._other(node)
@@ -187,13 +187,13 @@ class Writer:
     def _other(self, node: Any) -> list[str]:
         """A node that brings its own function: ``run(*arrays)``."""
         made = ", ".join("_" if v is None else v.name for v in node.outputs)
-        run = self.bind(_identifier(node.name, id(node)), node.run)
+        run = self.bind(identifier(node.name, id(node)), node.run)
         return [f"{made} = {run}({', '.join(map(self._expression, node.inputs))})"]
 
     def _apply(self, node: Apply) -> list[str]:
         name = node.function.__name__
         if self.scope.setdefault(name, node.function) is not node.function:
-            name = self.bind(_identifier(name, id(node.function)), node.function)
+            name = self.bind(identifier(name, id(node.function)), node.function)
         needs = "".join("1" if x else "0" for x in node.needs)
         needs = self.bind(f"needs_{needs}", [True if x else None for x in node.needs])
         arguments = [self._expression(x) for x in node.inputs]
@@ -240,7 +240,7 @@ class Writer:
             return f"({''.join(self._expression(y) + ', ' for y in x)})"
         if type(x) is list:
             return f"[{', '.join(map(self._expression, x))}]"
-        return self.bind(_identifier(type(x).__name__, id(x)), x)
+        return self.bind(identifier(type(x).__name__, id(x)), x)
 
     # Life of arrays ---------------------------------------------------------------------
 
@@ -330,7 +330,8 @@ def _where(node: Node) -> str:
     return " ".join(x for x in (place, node.phase) if x)
 
 
-def _identifier(name: str, number: int) -> str:
+def identifier(name: str, number: int) -> str:
+    """A name for the source that nothing else has."""
     return "".join(c if c.isalnum() else "_" for c in name) + f"_{number:x}"
 
 

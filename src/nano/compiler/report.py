@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -13,6 +14,7 @@ from .formula import UnsupportedError
 from .graph import Apply, Node
 from .loops import check_operator
 from .program import Program, Writer
+from .regions import Region
 
 __all__ = ["Report", "Row", "report"]
 
@@ -86,6 +88,9 @@ def _note(node: Node) -> str:
     """What was fused; of an element-wise operator that was not, why."""
     if isinstance(node, Fused):
         return "fused: " + ", ".join(m.name for m in node.members)
+    if isinstance(node, Region):
+        counts = Counter(m.name for m in node.members)
+        return "native: " + ", ".join(f"{n} {k}" if n > 1 else k for k, n in counts.items())
     if not isinstance(node, Apply) or not node.function.formula:
         return ""
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from ..backends import is_available
 from ..tensor import Tensor, wrap
-from .graph import Accumulate, Apply, Effect, Graph, Memory, Node, Value
-from .native import Native, UnsupportedError, extent
+from .graph import Accumulate, Apply, Effect, Graph, Memory, Node, Overwrite, Value
+from .native import Native, UnsupportedError
+from .operator_loops import TYPES, extent
 from .program import Program, Writer
 
 __all__ = ["small_program"]
 
+#: Bytes of all results: they stay in the second-level cache, or near it. More of them are worth
+#: more threads.
+_LARGEST = 1 << 22
 _ALIGNMENT = 64
 
 
@@ -36,22 +40,34 @@ def small_program(graph: Graph, larger: Program, name: str) -> Program:
     Raises:
         UnsupportedError: if the graph is none for it.
     """
-    from ..backends.fused.generated import generated_kernel
-
-    native = Native(graph)
+    body = [n for n in graph.nodes if _is_inside(n)]
+    if body != graph.nodes[: len(body)]:
+        raise UnsupportedError("something is computed after what is seen from outside")
+    _check_size(body)
+    native = Native(body, graph.values)
     if native.calls_onednn and not is_available("onednn"):
         raise UnsupportedError("its products are large, and oneDNN is not there")
     writer = _Writer(graph, native, larger.run)
     program = Program(graph, name, writer, native.source)
     writer.check()
-    writer.scope["native"] = generated_kernel(_bare(native.source), "native", True).serial
+    writer.scope["native"] = native.compiled()
     return program
 
 
-def _bare(source: str) -> str:
-    """Without the comments: the same steps in another file of the user's are the same code."""
-    lines = [line.partition("  # ")[0].rstrip() for line in source.splitlines()]
-    return "\n".join(x for x in lines if x and not x.lstrip().startswith("#")) + "\n"
+def _is_inside(node: Node) -> bool:
+    """Whether a node only computes: it is seen from outside by nobody."""
+    return isinstance(node, Apply) or (isinstance(node, Overwrite) and node.counts is None)
+
+
+def _check_size(body: Iterable[Node]) -> None:
+    total = 0
+    for node in body:
+        for v in node.makes():
+            total += v.nbytes
+            if v.dtype.name not in TYPES:
+                raise UnsupportedError(f"{v.dtype} has no loops")
+    if total > _LARGEST:
+        raise UnsupportedError(f"its results take {total:,} bytes")
 
 
 class _Slot:
