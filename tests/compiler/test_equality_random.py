@@ -1,10 +1,12 @@
 """Random programs: operators, views, writes in place and gradients in any order."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nano
+from nano.compiler import regions, small
 
 from .both import allowed, assert_alike
 
@@ -99,6 +101,15 @@ def test_random_programs(steps, returned, grad):
 @given(**PROGRAMS)
 def test_random_native_programs(steps, returned, grad):
     compare(steps, returned, grad)
+
+
+@settings(max_examples=20, deadline=None)
+@given(**PROGRAMS)
+def test_random_regions(steps, returned, grad):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small, "_LARGEST", 0)  # no program is small enough for one function
+        patch.setattr(regions, "_FEWEST", 1)
+        compare(steps, returned, grad)
 
 
 def compare(steps, returned, grad, **options):
