@@ -41,8 +41,8 @@ def _reference(name, *args):
 
 @settings(max_examples=12, deadline=None)
 @given(
-    channels=st.sampled_from([(64, 64), (128, 64), (97, 131), (256, 192)]),
-    size=st.tuples(st.integers(8, 13), st.integers(8, 13)),
+    channels=st.sampled_from([(64, 192), (128, 64), (97, 131), (256, 64)]),
+    size=st.tuples(st.integers(7, 13), st.integers(7, 13)),
     top=st.integers(0, 2),
     left=st.integers(0, 2),
     bottom=st.integers(0, 2),
@@ -50,7 +50,7 @@ def _reference(name, *args):
 )
 def test_it_is_the_convolution_and_its_transposes(channels, size, top, left, bottom, seed):
     c, o = channels
-    x, w = _operands(22, c, o, *size, seed)
+    x, w = _operands(32, c, o, *size, seed)
     bias = np.linspace(-1, 1, o, dtype=np.float32)
     how = (_ONE, ((top, bottom), (left, 1)), _ONE, 1)
     exact = _reference("conv2d", x, w, bias, *how)
@@ -66,8 +66,8 @@ def test_it_is_the_convolution_and_its_transposes(channels, size, top, left, bot
 
 
 def _fits(size):
-    """Whether half of the pixels of the tiles are in the image."""
-    return 2 * np.prod(size) >= 16 * np.prod([-(-n // 4) for n in size])
+    """Whether 10 of the 16 pixels of a tile are in the image."""
+    return np.prod(size) >= 10 * np.prod([-(-n // 4) for n in size])
 
 
 @pytest.mark.parametrize("mean", [0, 10])
@@ -114,21 +114,21 @@ def test_arrays_may_lie_in_any_way():
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 3e38])
 def test_what_is_not_finite_stays_where_it_belongs(odd):
-    x, w = _operands(16, 64, 128, 8, 8, 0)
+    x, w = _operands(32, 64, 128, 8, 8, 0)
     x[3, 5, 2, 2] = odd
     args = (x, w, None, _ONE, ((1, 1), (1, 1)), _ONE, 1)
     ours, exact = _fused("conv2d", *args), _reference("conv2d", *args)
     assert np.array_equal(np.isfinite(ours), np.isfinite(exact))
     assert np.array_equal(np.isnan(ours), np.isnan(exact))
-    others = np.arange(16) != 3
+    others = np.arange(32) != 3
     _assert_close(ours[others], exact[others])
 
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 3e38])
 @pytest.mark.parametrize("where", ["image", "gradient"])
 def test_one_channel_that_is_not_finite_leaves_the_others_alone(odd, where):
-    x, _ = _operands(16, 64, 1, 8, 8, 0)
-    g, _ = _operands(16, 128, 1, 8, 8, 1)
+    x, _ = _operands(32, 64, 1, 8, 8, 0)
+    g, _ = _operands(32, 128, 1, 8, 8, 1)
     (x if where == "image" else g)[3, 5, 2, 2] = odd
     args = (g, x, (3, 3), _ONE, ((1, 1), (1, 1)), _ONE, 1)
     ours, exact = _fused("conv2d_weight", *args), _reference("conv2d_weight", *args)
@@ -141,13 +141,14 @@ def test_one_channel_that_is_not_finite_leaves_the_others_alone(odd, where):
 
 
 def test_strides_and_small_work_are_refused():
-    x, w = _operands(16, 64, 128, 8, 8, 0)
+    x, w = _operands(32, 64, 128, 8, 8, 0)
     padding = ((1, 1), (1, 1))
     for a, b, stride in (
         (x, w, (2, 2)),
         (x[:1], w, _ONE),
         (x[:0], w, _ONE),
         (x[:, :32], w[:, :32], _ONE),
+        (x[:4], w, _ONE),
         (x.astype(np.float64), w.astype(np.float64), _ONE),
     ):
         assert _is_refused("conv2d", a, b, None, stride, padding, _ONE, 1)

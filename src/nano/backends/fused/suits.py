@@ -129,9 +129,10 @@ def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, gr
 
 def conv2d_weight(grad_output, x, kernel_size, stride, padding, dilation, groups):
     if _widest(padding) > 2:
-        return "a weight may then meet padding alone, and its gradient is exactly 0"
+        return "weights that meet nothing but padding would not be exactly 0"
     shape = (grad_output.shape[1], x.shape[1], *kernel_size)
-    return _winograd(x, grad_output, shape, grad_output.shape[2:], stride, dilation, groups)
+    size = grad_output.shape[2:]
+    return _winograd(x, grad_output, shape, size, stride, dilation, groups, fewest=32)
 
 
 def _widest(padding: Any) -> int:
@@ -140,19 +141,29 @@ def _widest(padding: Any) -> int:
 
 
 def _winograd(
-    x: Any, other: Any, weight: Any, size: Any, stride: Any, dilation: Any, groups: int
+    x: Any,
+    other: Any,
+    weight: Any,
+    size: Any,
+    stride: Any,
+    dilation: Any,
+    groups: int,
+    fewest: int = 64,
 ) -> bool | str:
-    """For the shapes of the weight and of the result's images.
+    """For a weight and images of a result of these shapes.
 
     Measured (benchmarks/convolution.py): it pays for many channels and many tiles of 4x4
-    pixels, of which most are in the image.
+    pixels, of which 10 at least are in the image.
     """
     o, c, kh, kw = weight
     if kh != 3 or kw != 3 or stride != (1, 1) or dilation != (1, 1) or groups != 1:
         return "Winograd's algorithm is for 3x3 kernels of stride 1"
     h, w = size
-    tiles = ((h + 3) // 4) * ((w + 3) // 4)
-    if min(o, c) < 64 or len(x) * tiles < 64 or h * w < 8 * tiles:
+    tiles = -(-h // 4) * -(-w // 4)
+    if h * w < 10 * tiles:
+        return "Winograd's algorithm pays where tiles of 4x4 pixels fit the image"
+    tiles *= len(x)
+    if min(o, c) < 64 or tiles < fewest or tiles * o * c < 1 << 20:
         return "Winograd's algorithm pays for more channels and pixels"
     if x.dtype is not FLOAT32 or other.dtype is not FLOAT32:
         return f"Winograd's algorithm is exact enough in float32, not in {x.dtype}"
