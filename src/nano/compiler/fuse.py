@@ -32,10 +32,29 @@ def fuse(graph: Graph) -> None:
     """
     if not is_available("fused"):
         return
+    _sums_early(graph)
     grouping = _Grouping(graph)
     for group in grouping.groups():
         _replace(graph, group, grouping)
     graph.nodes = [n for n in graph.nodes if n is not None]
+
+
+def _sums_early(graph: Graph) -> None:
+    """Let each sum follow the operator that makes what is summed, whose loop it may join.
+
+    The gradient of a bias comes behind the products of its layer, which read the same array.
+    """
+    behind: dict[int, list[Node]] = {}
+    rest: list[Node] = []
+    for node in graph.nodes:
+        if isinstance(node, Apply) and is_reduction(node):
+            x = next(node.reads())
+            maker = x.node
+            if isinstance(maker, Apply) and maker.function.formula and not x.memory.written:
+                behind.setdefault(id(maker), []).append(node)
+                continue
+        rest.append(node)
+    graph.nodes = [n for node in rest for n in (node, *behind.get(id(node), ()))]
 
 
 class _Group:
