@@ -61,6 +61,35 @@ def test_a_sum_ends_a_loop():
     assert names(graph) == [["Mul", "Sum"], "Add", "Mul"]
 
 
+def test_a_sum_joins_from_behind_who_reads_what_it_adds_up():
+    def function(x, y):
+        a = (x * y).tanh()
+        return a @ y.t(), a.sum(0)
+
+    graph, _ = traced(function, X, Y)
+    wanted = run(graph, X._data, Y._data)
+    fuse(graph)
+    graph.check()
+    assert names(graph)[0] == ["Mul", "Tanh", "Sum"]
+    for a, b in zip(wanted, run(graph, X._data, Y._data), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-5)
+
+
+def test_a_sum_stays_behind_what_writes_into_its_operand():
+    def function(x, y):
+        a = x * y
+        b = a @ y.t()
+        a.add_(1.0)
+        return b, a.sum(0)
+
+    graph, _ = traced(function, X, Y)
+    wanted = run(graph, X._data, Y._data)
+    fuse(graph)
+    graph.check()
+    for a, b in zip(wanted, run(graph, X._data, Y._data), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-5)
+
+
 def test_sums_of_everything_may_read_what_is_broadcast():
     w = tensor((30,), seed=2)
     graph, _ = traced(lambda x, w: ((x * w).sum(), (x + w).mean()), X, w)
