@@ -60,9 +60,9 @@ def main() -> None:
     _hold_to_cores()
     names = _chosen(args)
     if args.first:
-        rows = fresh.first_steps(names, args.peer)
+        rows = fresh.first_steps(names, args.peer, args.compile)
     elif args.memory:
-        rows = fresh.memory(names, args.peer)
+        rows = fresh.memory(names, args.peer, args.compile)
     else:
         rows = _steps(names, args)
     if args.json:

@@ -17,7 +17,7 @@ from .formula import UnsupportedError
 from .fuse import fuse
 from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
-from .passes import PASSES
+from .passes import PASSES, forget_first
 from .program import Program
 from .regions import Region, regions
 from .report import Report, report
@@ -207,6 +207,8 @@ class Compiled:
             _note_change(history, name, graph)
         program = self._small(graph) if self._native else None
         if program is None:
+            if "effects_last" in self._passes:
+                forget_first(graph)
             if self._regions:
                 regions(graph)
                 graph.check()

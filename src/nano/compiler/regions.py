@@ -26,7 +26,7 @@ from .program import Writer
 __all__ = ["Region", "regions"]
 
 #: Elements that one thread goes over in the time that it takes to wake another.
-_LARGEST = 1 << 17
+_LARGEST = 1 << 16
 #: Multiplications of a product: some hundred microseconds.
 _LARGEST_PRODUCT = 1 << 24
 #: Elements that are added up in float32; more lose digits.
@@ -37,7 +37,7 @@ _COST_OF_CURVE = 4
 _FEWEST, _MOST = 4, 128
 _ALIGNMENT = 64
 #: Of an array's memory.
-_MOST_BYTES = 1 << 19
+_MOST_BYTES = 1 << 18
 #: They refuse labels that are no class.
 _REFUSING = (NllLoss, NllLossBackward)
 
@@ -296,6 +296,7 @@ class _Host:
         for v in moving:
             self._line(f"p{v.number} = address({v.name})")
         places = self._outputs()
+        self._share(places)
         addresses = [self._address(x, places) for x in self._native.places]
         if self._inside:
             self._line(f"scratch = np.empty({self._inside + _ALIGNMENT}, np.uint8)")
@@ -343,10 +344,36 @@ class _Host:
                 return str(self._scope["address"](what.content._data))
             return f"p{what.number}"
         assert isinstance(what, Memory)
-        if what not in places:
-            places[what] = f"inside + {self._inside}"
-            self._inside += -(-self._size(what) // _ALIGNMENT) * _ALIGNMENT
         return places[what]
+
+    def _share(self, places: dict[Memory, str]) -> None:
+        """Give all that stays inside a place in one block, which it shares over time."""
+        lives = {m: life for m, life in self._lives().items() if m not in places}
+        laid: list[tuple[Memory, int, int]] = []
+        for memory, (first, last) in sorted(lives.items(), key=lambda x: -self._size(x[0])):
+            size = -(-self._size(memory) // _ALIGNMENT) * _ALIGNMENT
+            start = 0
+            for other, a, b in sorted(laid, key=lambda x: x[1]):
+                begins, ends = lives[other]
+                if first <= ends and begins <= last and a < start + size and start < b:
+                    start = b
+            laid.append((memory, start, start + size))
+            places[memory] = f"inside + {start}"
+            self._inside = max(self._inside, start + size)
+
+    def _lives(self) -> dict[Memory, tuple[int, int]]:
+        """Between which members each memory is used that one of them makes."""
+        found: dict[Memory, tuple[int, int]] = {}
+        given = set(self._region.inputs)
+        for i, member in enumerate(self._region.members):
+            for v in member.makes():
+                # What needs others for nothing may run first, in a loop with its like.
+                begin = 0 if given.issuperset(member.reads()) else i
+                found.setdefault(v.memory, (begin, i))
+            for v in (*member.reads(), *member.makes()):
+                if v.memory in found:
+                    found[v.memory] = found[v.memory][0], i
+        return found
 
     def _size(self, memory: Memory) -> int:
         made = [v for m in self._region.members for v in m.makes() if v.memory is memory]
