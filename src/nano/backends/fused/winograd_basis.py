@@ -7,7 +7,7 @@ multiplications where the definition has 144. With x (6, 6), w (3, 3) and y (4, 
     y = A^T [(G w G^T) * (B^T x B)] A        dw = G^T [(A dy A^T) * (B^T x B)] G
 
 The points are 0, infinity and those of a = sqrt(1/2), b = sqrt(2) with both signs. With the
-usual 0, infinity, +-1, +-2 the matrices hold larger numbers, and the error is 3 times as large.
+usual 0, infinity, +-1, +-2 the matrices hold larger numbers; the error is 2 to 5 times as large.
 
     B^T = [1  0 -5/2  0  1  0]    A = [1  0   0   0 ]    G = [  1     0     0 ]
           [0 -b  -2   a  1  0]        [1  a  1/2 a/2]        [-2/3 -2a/3 -1/3 ]
