@@ -7,7 +7,7 @@ multiplications where the definition has 144. With x (6, 6), w (3, 3) and y (4, 
     y = A^T [(G w G^T) * (B^T x B)] A        dw = G^T [(A dy A^T) * (B^T x B)] G
 
 The points are 0, infinity and those of a = sqrt(1/2), b = sqrt(2) with both signs. With the
-usual 0, infinity, +-1, +-2 the matrices hold larger numbers; the error is 2 to 5 times as large.
+usual 0, infinity, +-1, +-2 the matrices hold larger numbers; the error is up to 5 times as large.
 
     B^T = [1  0 -5/2  0  1  0]    A = [1  0   0   0 ]    G = [  1     0     0 ]
           [0 -b  -2   a  1  0]        [1  a  1/2 a/2]        [-2/3 -2a/3 -1/3 ]
@@ -21,7 +21,8 @@ Each function multiplies by one of these along one dimension, in place: the rows
 
 Sources: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016,
 arXiv:1509.09308; S. A. Alam, A. Anderson, B. Barabasz and D. Gregg, "Winograd convolution for
-deep neural networks: efficient point selection", 2022, arXiv:2201.10369.
+deep neural networks: efficient point selection", ACM Transactions on Embedded Computing
+Systems 21(6), 2022, doi:10.1145/3524069.
 """
 
 from __future__ import annotations
