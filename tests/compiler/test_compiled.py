@@ -318,6 +318,9 @@ def test_changes_of_the_model(name):
         lambda i: (normal(5, 3, seed=i),),
         between=lambda i, net: CHANGES[name](net) if i == 5 else None,
         steps=10,
+        # A bias before a batch norm has no gradient: the sum is what rounding leaves of numbers
+        # of up to 50.
+        tolerance=2e-5,
         kinds=1 if name in UNCHANGED else 2,
     )
 

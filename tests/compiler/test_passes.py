@@ -4,6 +4,7 @@ import pytest
 
 import nano
 from nano.compiler.compare import difference, settle_constants
+from nano.compiler.forget import forget_early
 from nano.compiler.passes import (
     PASSES,
     common_subexpressions,
@@ -122,6 +123,39 @@ def test_effects_last():
     kept.fill_(0.0)
     assert Program(graph, "f").run(nano.ones(2))[1].tolist() == [2.0, 2.0]
     assert kept.tolist() == [0.5, 0.5]
+
+
+def test_forget_early():
+    weight, other = nano.ones(3, requires_grad=True), nano.ones(3, requires_grad=True)
+    first, second = (nano.optim.SGD([p], lr=0.1) for p in (weight, other))
+
+    def function(x, labels):
+        first.zero_grad()
+        scores = nano.cumsum(x * weight, 0).softmax(0).reshape(1, 3) + other
+        nano.nn.functional.cross_entropy(scores, labels).backward()
+        second.zero_grad()
+        return scores.detach()
+
+    labels = nano.tensor([1])
+    graph = graph_of(function, nano.ones(3), labels)
+    effects_last(graph)
+    forget_early(graph)
+    graph.check()
+    order = names(graph)
+    # Of a cumulative sum nothing is known; the loss is asked about in advance.
+    early = order.index("Forget")
+    assert order.index("Cumsum") < early < order.index("Softmax")
+    # The other gradient arrives before it is forgotten.
+    assert max(i for i, n in enumerate(order) if n == "Accumulate") < len(order) - 1
+    assert order[-1] in ("zero_grad", "Forget")
+    program = Program(graph, "f")
+    program.run(nano.ones(3), labels)
+    kept = weight.grad
+    assert kept is not None
+    assert other.grad is None
+    with pytest.raises(IndexError):
+        program.run(nano.ones(3), nano.tensor([3]))
+    assert weight.grad is kept
 
 
 @pytest.mark.parametrize("left_out", [*PASSES, tuple(PASSES)])

@@ -13,11 +13,12 @@ from ..hook import hooks
 from ..tensor import Tensor
 from .codegen import Fused
 from .compare import difference, settle_constants
+from .forget import forget_early
 from .formula import UnsupportedError
 from .fuse import fuse
 from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
-from .passes import PASSES, forget_first
+from .passes import PASSES
 from .program import Program
 from .regions import Region, regions
 from .report import Report, report
@@ -207,15 +208,16 @@ class Compiled:
             _note_change(history, name, graph)
         program = self._small(graph) if self._native else None
         if program is None:
-            if "effects_last" in self._passes:
-                forget_first(graph)
             if self._regions:
                 regions(graph)
                 graph.check()
+                _note_change(history, "regions", graph)
             if self._fuses:
                 fuse(graph)
                 graph.check()
                 _note_change(history, "fuse", graph)
+            forget_early(graph)
+            _note_change(history, "forget_early", graph)
             program = Program(graph, self._name)
         program.history = history
         guards = Guards(self._function, found.modules, given, captured, calls, growing)

@@ -404,6 +404,7 @@ def listed(node: Node) -> str:
         arguments.insert(0, node.leaf.name)
     elif isinstance(node, Effect):
         arguments += [v.name for v in node.tensors]
+    arguments += [v.name for v in getattr(node, "leaves", ())]
     place = f"  # {node.line}" if node.line else ""
     if node.phase:
         place += f"  ({node.phase})"

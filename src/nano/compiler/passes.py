@@ -31,7 +31,6 @@ __all__ = [
     "dead_code",
     "effects_last",
     "fold_constants",
-    "forget_first",
 ]
 
 
@@ -193,28 +192,6 @@ def effects_last(graph: Graph) -> None:
         read_late.update(v.memory for v in node.reads())
         random_late = random_late or (isinstance(node, Apply) and node.random)
     graph.nodes = first + last
-
-
-def forget_first(graph: Graph) -> None:
-    """Forget old gradients at the beginning, where nothing before has looked at them.
-
-    Else they would be there beside all that a step keeps. In eager mode, too, it is the first
-    thing that a step does.
-    """
-    early = [n for i, n in enumerate(graph.nodes) if _may_forget_first(n, graph.nodes[:i])]
-    graph.nodes = early + [n for n in graph.nodes if n not in early]
-
-
-def _may_forget_first(node: Node, before: list[Node]) -> bool:
-    if not isinstance(node, Effect) or node.call.kind != "clear":
-        return False
-    leaves = set(node.tensors)
-    return not any(
-        (isinstance(n, Effect) and n.call.kind != "clear")
-        or (isinstance(n, Overwrite) and n.of_gradient)
-        or (isinstance(n, (Accumulate, Gradient, SetGradient)) and n.leaf in leaves)
-        for n in before
-    )
 
 
 def _is_outside(node: Node) -> bool:

@@ -18,6 +18,7 @@ from ..autograd.function import Function
 from ..autograd.views import bump_version
 from ..storage import storage_of
 from ..tensor import Tensor, wrap
+from .forget import Forget
 from .graph import (
     Accumulate,
     Apply,
@@ -174,11 +175,20 @@ class Writer:
             return [f"{made.name} = {self.tensor(node.leaf)}._grad._data"]
         if isinstance(node, Effect) and node.call.kind == "clear":
             return [f"{self.tensor(v)}._grad = None" for v in node.tensors]
+        if isinstance(node, Forget):
+            return self._forget_gradients(node)
         if isinstance(node, Effect):
             run = self.bind(identifier(node.name, id(node.call)), self.callable(node))
             call = f"{run}()"
             return [f"{v.name} = {call}._data" for v in node.makes()] or [call]
         return self._other(node)
+
+    def _forget_gradients(self, node: Forget) -> list[str]:
+        lines = [f"{self.tensor(v)}._grad = None" for v in node.leaves]
+        tests = []
+        for v, labels in zip(node.inputs, node.labels, strict=True):
+            tests.append(f"{self.bind(identifier('fit', id(labels)), labels.fit)}({v.name})")
+        return [f"if {' and '.join(tests)}:", *(f"    {x}" for x in lines)] if tests else lines
 
     def callable(self, node: Effect) -> Callable[[], Any]:
         """What is called for an effect."""
