@@ -30,6 +30,7 @@ from .graph import (
     SetGradient,
     Value,
 )
+from .hold import hold, release
 
 __all__ = ["Program", "Writer", "identifier"]
 
@@ -80,7 +81,10 @@ class Writer:
             "bump_version": bump_version,
             "share": _share,
             "wrap": wrap,
+            "hold": hold,
+            "release": release,
         }
+        self._indent = "    "
         self._lines: list[str] = []
         #: The names of keyword arguments that are made at each run.
         self._moments: dict[tuple[Node, str], str] = {}
@@ -115,16 +119,40 @@ class Writer:
 
     def body(self) -> None:
         """All nodes, one after the other."""
+        outside = [i for i, node in enumerate(self.graph.nodes) if self.changes(node)]
         for i, node in enumerate(self.graph.nodes):
+            if i in outside[:1]:
+                self.hold()
             place = _where(node)
             for line in self.node(node):
                 self.line(line, place)
                 place = ""
             self._forget(i)
+            if i in outside[-1:]:
+                self.release()
 
     def line(self, text: str, comment: str = "") -> None:
         """Write a line of the function."""
-        self._lines.append(f"    {text}  # {comment}" if comment else f"    {text}")
+        self._lines.append(f"{self._indent}{text}" + (f"  # {comment}" if comment else ""))
+
+    def changes(self, node: Node) -> bool:
+        """Whether it is part of what must be done as a whole, or not at all."""
+        if isinstance(node, Overwrite):
+            return node.counts is not None
+        forgets = isinstance(node, Effect) and node.call.kind == "clear"
+        return isinstance(node, (Accumulate, Effect, SetGradient)) and not forgets
+
+    def hold(self) -> None:
+        """From this line on, no interrupt comes through."""
+        self.line("held = hold()")
+        self.line("try:")
+        self._indent += "    "
+
+    def release(self) -> None:
+        """From this line on, interrupts come again."""
+        self._indent = self._indent[:-4]
+        self.line("finally:")
+        self.line("    release(held)")
 
     def begin(self, v: Value) -> None:
         """Give the array of a value that no node makes its name."""

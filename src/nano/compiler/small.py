@@ -203,6 +203,9 @@ class _Writer(Writer):
             self.line(f"{slot}.prepare({self.tensor(node.leaf)})")
         self.line("if native(at):")
         self.line("    return larger(" + ", ".join(self.arguments()) + ")")
+        outside = any(map(self.changes, self.graph.nodes))
+        if outside:
+            self.hold()
         for node in self.graph.nodes:
             if isinstance(node, Apply):
                 for v in node.makes():
@@ -212,6 +215,8 @@ class _Writer(Writer):
             elif not self._is_implied(node):
                 for text in self.node(node):
                     self.line(text)
+        if outside:
+            self.release()
 
     def _is_implied(self, node: Node) -> bool:
         """Whether gradients are forgotten that are set anew behind."""
