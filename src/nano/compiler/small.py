@@ -181,19 +181,26 @@ class _Writer(Writer):
                 cleared.discard(node.leaf)
 
     def source(self) -> str:
-        """The function; while another thread is in it, the larger program runs."""
+        """The function; while another thread is in it, the larger program runs.
+
+        An interrupt waits until it is done: it takes no longer than that.
+        """
         head, *lines = super().source().splitlines()
         larger = f"return larger({', '.join(self.arguments())})"
-        guarded = ["    " + line for line in lines]
+        guarded = ["        " + line for line in lines]
         return "\n".join(
             [
                 head,
-                "    if not alone.acquire(False):",
-                f"        {larger}",
+                "    held = hold()",
                 "    try:",
+                "        if not alone.acquire(False):",
+                f"            {larger}",
+                "        try:",
                 *guarded,
+                "        finally:",
+                "            alone.release()",
                 "    finally:",
-                "        alone.release()",
+                "        release(held)",
                 "",
             ]
         )
@@ -203,9 +210,6 @@ class _Writer(Writer):
             self.line(f"{slot}.prepare({self.tensor(node.leaf)})")
         self.line("if native(at):")
         self.line("    return larger(" + ", ".join(self.arguments()) + ")")
-        outside = any(map(self.changes, self.graph.nodes))
-        if outside:
-            self.hold()
         for node in self.graph.nodes:
             if isinstance(node, Apply):
                 for v in node.makes():
@@ -215,8 +219,6 @@ class _Writer(Writer):
             elif not self._is_implied(node):
                 for text in self.node(node):
                     self.line(text)
-        if outside:
-            self.release()
 
     def _is_implied(self, node: Node) -> bool:
         """Whether gradients are forgotten that are set anew behind."""
