@@ -28,6 +28,7 @@ __all__ = [
     "available",
     "backends_in_use",
     "candidates",
+    "choice",
     "explain",
     "is_available",
     "kernels",
@@ -218,7 +219,7 @@ def _parameters(name: str) -> tuple[str, str, dict[str, Any]]:
     return ", ".join(parameters), ", ".join(p.name for p in found), defaults
 
 
-def _refuse(name: str) -> None:
+def _refuse(name: str) -> Any:
     why = [f"{backend}: {reason}" for backend, reason in _unavailable.items()]
     raise InputError(
         "backends", f"no candidate for {name!r} accepts these arguments.", facts=" · ".join(why)
@@ -372,6 +373,18 @@ def status() -> dict[str, str]:
         elif backend in _with_kernels() or backend in _available:
             found[backend] = text
     return found
+
+
+def choice(name: str, *args: Any) -> str:
+    """The backend whose candidate would run the kernel on these arrays.
+
+    >>> choice("isnan", nano.ones(2)._data)
+    'reference'
+    """
+    for candidate in candidates(name):
+        if candidate.accepts is None or candidate.accepts(*args) is True:
+            return candidate.backend
+    return _refuse(name)
 
 
 def explain(name: str, *args: Any, **kwargs: Any) -> str:

@@ -15,12 +15,11 @@ from .codegen import Fused
 from .compare import difference, settle_constants
 from .forget import forget_early
 from .formula import UnsupportedError
-from .fuse import fuse
 from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
-from .passes import PASSES
+from .passes import LARGE_PASSES, PASSES
 from .program import Program
-from .regions import Region, regions
+from .regions import Region
 from .report import Report, report
 from .small import small_program
 from .surroundings import PLAIN
@@ -83,10 +82,8 @@ class Compiled:
         self._function = function
         self._fallback = fallback
         self._limit = limit
-        self._passes = _passes(without)
+        self._passes, self._large_passes = _passes(without)
         self._native = "native" not in without
-        self._regions = self._native and "regions" not in without
-        self._fuses = "fuse" not in without
         self._entries: dict[Any, _Entry] = {}
         self._warned: set[str] = set()
         self._latest: Program | None = None
@@ -202,20 +199,10 @@ class Compiled:
         captured = [v for v in graph.values if v.kind == "captured"]
         calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
         history = [("as traced", str(graph))]
-        for name, run in self._passes.items():
-            run(graph)
-            graph.check()
-            _note_change(history, name, graph)
+        _run(self._passes, graph, history)
         program = self._small(graph) if self._native else None
         if program is None:
-            if self._regions:
-                regions(graph)
-                graph.check()
-                _note_change(history, "regions", graph)
-            if self._fuses:
-                fuse(graph)
-                graph.check()
-                _note_change(history, "fuse", graph)
+            _run(self._large_passes, graph, history)
             forget_early(graph)
             _note_change(history, "forget_early", graph)
             program = Program(graph, self._name)
@@ -287,6 +274,17 @@ class Compiled:
         return f"<nano.compile {self._name}: {ready} programs>"
 
 
+_Passes = dict[str, Callable[[Graph], None]]
+
+
+def _run(passes: _Passes, graph: Graph, history: list[tuple[str, str]]) -> None:
+    """Let the passes change the graph, and note what they made of it."""
+    for name, run in passes.items():
+        run(graph)
+        graph.check()
+        _note_change(history, name, graph)
+
+
 def _note_change(history: list[tuple[str, str]], name: str, graph: Graph) -> None:
     """Note what a pass has made of the graph, if it is another."""
     text = str(graph)
@@ -312,16 +310,23 @@ def _structure(x: Any) -> Any:
     return None
 
 
-def _passes(without: Iterable[str]) -> dict[str, Callable[[Graph], None]]:
+def _passes(without: Iterable[str]) -> tuple[_Passes, _Passes]:
+    """The passes that are not left out: over all programs, and over large ones."""
     left_out = {without} if isinstance(without, str) else set(without)
-    unknown = left_out - PASSES.keys() - {"fuse", "native", "regions"}
+    unknown = left_out - PASSES.keys() - LARGE_PASSES.keys() - {"native"}
     if unknown:
         raise InputError(
             "compile",
             f"there is no pass named {min(unknown)!r}.",
-            facts=f"there are {', '.join(PASSES)}, fuse, regions and native",
+            facts=f"there are {', '.join([*PASSES, *LARGE_PASSES])} and native",
         )
-    return {name: run for name, run in PASSES.items() if name not in left_out}
+    if "native" in left_out:
+        left_out.add("regions")
+    first, then = (
+        {name: run for name, run in table.items() if name not in left_out}
+        for table in (PASSES, LARGE_PASSES)
+    )
+    return first, then
 
 
 def compile(

@@ -200,6 +200,11 @@ class Apply(Node):
     def name(self) -> str:
         return self.function.__name__
 
+    @property
+    def exact(self) -> bool:
+        """Whether it gives bit for bit what the operators gave that it stands for."""
+        return getattr(self.function, "exact", True)
+
     def reads(self) -> Iterator[Value]:
         yield from super().reads()
         yield from _values_in(self.attributes.values())

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .epilogues import epilogues, fold_batch_norm
+from .fuse import fuse
 from .graph import (
     Accumulate,
     Apply,
@@ -26,6 +28,7 @@ from .graph import (
 )
 
 __all__ = [
+    "LARGE_PASSES",
     "PASSES",
     "common_subexpressions",
     "dead_code",
@@ -200,11 +203,17 @@ def _is_outside(node: Node) -> bool:
     return isinstance(node, (Accumulate, Effect, Gradient, SetGradient))
 
 
-#: Passes by name, in the order in which they run; then comes that to a native function, or to loops
-#: (fuse.py) where the program is too large for one.
+#: Passes by name, in the order in which they run; then a small program becomes a native function.
 PASSES: dict[str, Callable[[Graph], None]] = {
     "fold_constants": fold_constants,
     "common_subexpressions": common_subexpressions,
     "dead_code": dead_code,
     "effects_last": effects_last,
+}
+
+#: Passes over what is too large for one.
+LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
+    "fold_batch_norm": fold_batch_norm,
+    "epilogues": epilogues,
+    "fuse": fuse,
 }

@@ -36,7 +36,7 @@ def _token(weight: Tensor) -> Any:
     return None if token is None else (weakref.ref(weight._data), token)
 
 
-def _still_true(token: Any, weight: NDArray) -> Any:
+def still_true(token: Any, weight: NDArray) -> Any:
     """The token for kernels; None if it is of another array, or of what was there before.
 
     So it is where the operator is run again, as a compiled program does.
@@ -64,7 +64,7 @@ class Conv2d(Function):
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         ctx.sizes = x.shape[2:], weight.shape[2:]
         ctx.geometry = stride, padding, dilation, groups
-        token = _still_true(token, weight)
+        token = still_true(token, weight)
         return kernels.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
 
     @staticmethod

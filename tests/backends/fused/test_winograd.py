@@ -163,3 +163,47 @@ def test_strides_and_small_work_are_refused():
 def _is_refused(name, *args):
     said = explain(name, *args)
     return "Winograd" in said and "fused runs" not in said
+
+
+@pytest.mark.parametrize("relu", [None, ("relu",)])
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_what_follows(relu, added, scaled):
+    x, w = _operands(22, 64, 128, 7, 9, 0)
+    rng = np.random.default_rng(1)
+    bias, scale = rng.standard_normal((2, 128), np.float32)
+    residual = rng.standard_normal((22, 128, 7, 9), np.float32) if added else None
+    args = (x, w, bias, scale if scaled else None, residual, relu, _ONE, (_ONE, _ONE), _ONE, 1)
+    _assert_close(*_both("conv2d_epilogue", *args))
+
+
+@pytest.mark.parametrize("odd", [np.inf, np.nan])
+def test_a_relu_of_what_is_not_finite(odd):
+    x, w = _operands(16, 64, 128, 8, 8, 0)
+    x[3, 5, 2, 2] = odd
+    args = (x, w, None, None, None, ("relu",), _ONE, (_ONE, _ONE), _ONE, 1)
+    ours, exact = _both("conv2d_epilogue", *args)
+    others = np.arange(16) != 3
+    _assert_close(ours[others], exact[others])
+    assert np.isnan(ours[3][np.isnan(exact[3])]).all()
+
+
+def test_other_activations_are_refused():
+    x, w = _operands(16, 64, 128, 8, 8, 0)
+    args = (x, w, None, None, None, ("gelu",), _ONE, (_ONE, _ONE), _ONE, 1)
+    assert "comes with a ReLU" in explain("conv2d_epilogue", *args)
+
+
+def test_a_weight_is_transformed_anew_when_its_version_moves():
+    from nano.storage import Storage
+
+    x, w = _operands(16, 64, 128, 8, 8, 0)
+    owner = Storage()
+
+    def convolved(version):
+        return kernels.conv2d(x, w, None, _ONE, (_ONE, _ONE), _ONE, 1, (owner, version))
+
+    first = convolved(0)
+    w *= 2
+    assert np.array_equal(convolved(0), first)  # nobody has said that it changed
+    np.testing.assert_array_equal(convolved(1), 2 * first)

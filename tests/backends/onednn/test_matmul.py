@@ -67,7 +67,7 @@ def test_transposed_operands_are_not_copied(dtype, transpose):
     x = q.swapaxes(-1, -2) if transpose[0] else q
     y = whole(2, (2, 3, 5, x.shape[-1]), dtype).swapaxes(-1, -2)
     y = y if transpose[1] else np.ascontiguousarray(y)
-    one, other = onednn._batched(x, y)
+    one, other = onednn.batched(x, y)
     assert np.shares_memory(one, x)
     assert np.shares_memory(other, y)
     assert onednn.accepts_matmul(x, y) is True

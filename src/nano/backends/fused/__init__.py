@@ -51,6 +51,7 @@ _offer("softmax", suits.softmax_backward, "softmax_backward", "log_softmax_backw
 _offer("attention", suits.attention, "attention")
 _offer("attention", suits.attention_backward, "attention_backward")
 _offer("winograd", suits.conv2d, "conv2d")
+_offer("winograd", suits.conv2d_epilogue, "conv2d_epilogue")
 _offer("winograd", suits.conv_transpose2d, "conv_transpose2d")
 _offer("winograd_weight", suits.conv2d_weight, "conv2d_weight")
 _offer("embedding", suits.embedding_backward, "embedding_backward")

@@ -121,6 +121,24 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups, token=None):
     return _winograd(x, weight, weight.shape, size, stride, dilation, groups)
 
 
+def conv2d_epilogue(
+    x,
+    weight,
+    bias,
+    scale,
+    residual,
+    activation,
+    stride,
+    padding,
+    dilation,
+    groups,
+    token=None,
+):
+    if activation is not None and activation[0] != "relu":
+        return "Winograd's algorithm comes with a ReLU, not with other activations"
+    return _winograd(x, weight, stride, dilation, groups)
+
+
 def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, groups, token=None):
     if _widest(padding) > 2:
         return "the weight turned round would need a negative padding"

@@ -1,9 +1,9 @@
 """Kernels of oneDNN, called through its C API. The library is loaded on first use."""
 
 from ..registry import available, unavailable
-from . import convolution, library, matmul, normalise, pooling
+from . import convolution, epilogue, library, matmul, normalise, pooling
 
-__all__ = ["convolution", "library", "matmul", "normalise", "pooling"]
+__all__ = ["convolution", "epilogue", "library", "matmul", "normalise", "pooling"]
 
 
 def _describe() -> str:

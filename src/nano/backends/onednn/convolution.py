@@ -112,7 +112,7 @@ class Geometry:
             order(self.result, self.dtype),
         )
 
-    def plan(self, bias: bool = False, hint: bool = False) -> Plan:
+    def plan(self, bias: bool = False, hint: bool = False, attributes: Any = None) -> Plan:
         """The plan of the forward pass; as a hint for the backward pass in any order."""
         image, weight, result = self.orders()
         if hint:
@@ -121,7 +121,7 @@ class Geometry:
             "dnnl_convolution_forward_primitive_desc_create",
             *(library().engine, FORWARD_TRAINING, _DIRECT, image.handle, weight.handle),
             plain(self.result[1:2], self.dtype).handle if bias else None,
-            *(result.handle, *self.arguments(), self.attributes()),
+            *(result.handle, *self.arguments(), attributes or self.attributes()),
         )
 
 
@@ -260,32 +260,36 @@ class WeightGradientByProduct:
 # Candidates -----------------------------------------------------------------------------
 
 
-def _operation(kind: type, key: tuple[Any, ...], build: Callable[..., Any]) -> Any:
+def built_for(
+    kind: type, key: tuple[Any, ...], build: Callable[..., Any], slow: bool = True
+) -> Any:
     """What ``build`` makes, or the reason why oneDNN cannot; either is kept.
 
     The key ends with the dtype.
     """
     rounded = key[-1] is FLOAT32 and precision.rounds_to_bfloat16()
 
-    return built((kind, rounded, *key), lambda: build(rounded), slow=True)
+    return built((kind, rounded, *key), lambda: build(rounded), slow)
+
+
+def forward_geometry(x: Any, weight: Any, rounded: bool, *geometry: Any) -> Geometry:
+    """The sizes of conv2d(x, weight)."""
+    stride, padding, dilation, _ = geometry
+    size = [
+        (n + before + after - d * (k - 1) - 1) // s + 1
+        for n, k, s, (before, after), d in zip(
+            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+        )
+    ]
+    result = (x.shape[0], weight.shape[0], *size)
+    return Geometry(x.shape, weight.shape, result, x.dtype, rounded, *geometry)
 
 
 def _forward(x: Any, weight: Any, bias: Any, *geometry: Any) -> Any:
     def build(rounded: bool) -> Forward:
-        stride, padding, dilation, _ = geometry
-        size = [
-            (n + before + after - d * (k - 1) - 1) // s + 1
-            for n, k, s, (before, after), d in zip(
-                x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-            )
-        ]
-        result = (x.shape[0], weight.shape[0], *size)
-        return Forward(
-            Geometry(x.shape, weight.shape, result, x.dtype, rounded, *geometry),
-            bias is not None,
-        )
+        return Forward(forward_geometry(x, weight, rounded, *geometry), bias is not None)
 
-    return _operation(Forward, (x.shape, weight.shape, bias is None, geometry, x.dtype), build)
+    return built_for(Forward, (x.shape, weight.shape, bias is None, geometry, x.dtype), build)
 
 
 def _transposed(x: Any, weight: Any, output_size: Any, *geometry: Any) -> Any:
@@ -293,7 +297,7 @@ def _transposed(x: Any, weight: Any, output_size: Any, *geometry: Any) -> Any:
         image = (x.shape[0], weight.shape[1] * geometry[3], *output_size)
         return Transposed(Geometry(image, weight.shape, x.shape, x.dtype, rounded, *geometry))
 
-    return _operation(Transposed, (x.shape, weight.shape, output_size, geometry, x.dtype), build)
+    return built_for(Transposed, (x.shape, weight.shape, output_size, geometry, x.dtype), build)
 
 
 def _weight_gradient(grad_output: Any, x: Any, kernel_size: Any, *geometry: Any) -> Any:
@@ -305,7 +309,7 @@ def _weight_gradient(grad_output: Any, x: Any, kernel_size: Any, *geometry: Any)
         by_product = WeightGradientByProduct.is_faster(g)
         return WeightGradientByProduct(g) if by_product else WeightGradient(g)
 
-    return _operation(
+    return built_for(
         WeightGradient, (x.shape, grad_output.shape, kernel_size, geometry, x.dtype), build
     )
 

@@ -88,7 +88,13 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "dnnl_primitive_execute": (_Handle, _Handle, c_int, POINTER(ExecArg)),
     "dnnl_primitive_destroy": (_Handle,),
     "dnnl_primitive_attr_create": (_Out,),
+    "dnnl_primitive_attr_destroy": (_Handle,),
     "dnnl_primitive_attr_set_fpmath_mode": (_Handle, c_int),
+    "dnnl_primitive_attr_set_post_ops": (_Handle, _Handle),
+    "dnnl_post_ops_create": (_Out,),
+    "dnnl_post_ops_destroy": (_Handle,),
+    "dnnl_post_ops_append_eltwise": (_Handle, c_int, c_float, c_float),
+    "dnnl_post_ops_append_binary": (_Handle, c_int, _Handle),
     "dnnl_reorder_primitive_desc_create": (_Out, *[_Handle] * 5),
     "dnnl_convolution_forward_primitive_desc_create": (
         *(_Out, _Handle, c_int, c_int, *[_Handle] * 4, *[_DimsIn] * 4, _Handle),

@@ -17,6 +17,7 @@ from .. import precision, threads
 from ..registry import register
 from .library import OneDnnError, library
 from .memory import FLOAT32, Descriptor, describe, plain
+from .post_ops import PostOps
 from .primitives import BIAS, DST, SRC, WEIGHTS, Plan, Primitive, rounding
 from .suits import answer, built, suits
 
@@ -69,10 +70,18 @@ def _sgemm(x: NDArray, y: NDArray) -> NDArray:
 class Product:
     """x y + bias for matrices, or batches of them, of fixed shapes, strides and dtype.
 
-    ``bias`` has as many dimensions as the result and broadcasts with it.
+    ``bias`` has as many dimensions as the result and broadcasts with it. With ``steps``, that
+    is what is done to the result before it is written, and it reads arrays of its own.
     """
 
-    def __init__(self, x: NDArray, y: NDArray, bias: NDArray | None, rounded: bool) -> None:
+    def __init__(
+        self,
+        x: NDArray,
+        y: NDArray,
+        bias: NDArray | None,
+        rounded: bool,
+        steps: PostOps | None = None,
+    ) -> None:
         self.dtype = x.dtype
         self.batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
         self.shape = (*self.batch, x.shape[-2], y.shape[-1])
@@ -84,16 +93,16 @@ class Product:
         plan = Plan(
             "dnnl_matmul_primitive_desc_create",
             *(library().engine, handles[SRC], handles[WEIGHTS], handles.get(BIAS), handles[DST]),
-            rounding() if rounded else None,
+            steps.handle if steps else rounding() if rounded else None,
         )
-        self.primitive = Primitive(plan, memory)
+        self.primitive = Primitive(plan, memory | (steps.memory if steps else {}))
 
-    def __call__(self, x: NDArray, y: NDArray, bias: NDArray | None) -> NDArray:
+    def __call__(self, x: NDArray, y: NDArray, bias: NDArray | None, *more: int) -> NDArray:
         out = results.empty(self.shape, self.dtype)
         if bias is None:
-            self.primitive(x.ctypes.data, y.ctypes.data, out.ctypes.data)
+            self.primitive(x.ctypes.data, y.ctypes.data, out.ctypes.data, *more)
         else:
-            self.primitive(x.ctypes.data, y.ctypes.data, bias.ctypes.data, out.ctypes.data)
+            self.primitive(x.ctypes.data, y.ctypes.data, bias.ctypes.data, out.ctypes.data, *more)
         return out
 
 
@@ -110,7 +119,7 @@ def _plain(x: NDArray) -> NDArray:
     return np.ascontiguousarray(x)
 
 
-def _batched(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+def batched(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     """Both with the same number of dimensions, in plain strides."""
     while x.ndim < y.ndim:
         x = x[None]
@@ -119,9 +128,14 @@ def _batched(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     return _plain(x), _plain(y)
 
 
+def is_rounded(x: Any) -> bool:
+    """Whether numbers of a float32 product may be rounded to bfloat16."""
+    return x.dtype is FLOAT32 and precision.rounds_to_bfloat16()
+
+
 def _product(x: NDArray, y: NDArray, bias: NDArray | None) -> Any:
     """The product for such arrays, or the reason why oneDNN has none; either is kept."""
-    rounded = x.dtype is FLOAT32 and precision.rounds_to_bfloat16()
+    rounded = is_rounded(x)
     bias_size = None if bias is None else bias.shape
 
     key = (Product, x.shape, x.strides, y.shape, y.strides, x.dtype, bias_size, rounded)
@@ -139,7 +153,7 @@ def matmul(x: NDArray, y: NDArray) -> NDArray:
     """See the reference kernel."""
     if _is_for_sgemm(x, y):
         return _sgemm(x, y)
-    x, y = _batched(x, y)
+    x, y = batched(x, y)
     return _product(x, y, None)(x, y, None)
 
 
@@ -153,7 +167,7 @@ def accepts_matmul(x: Any, y: Any) -> bool | str:
     reason = suits(x, y)
     if reason is not True or _is_for_sgemm(x, y):
         return reason
-    operation = _product(*_batched(x, y), None)
+    operation = _product(*batched(x, y), None)
     return answer(operation)
 
 
@@ -171,6 +185,13 @@ def linear(x: NDArray, weight: NDArray, bias: NDArray | None) -> NDArray:
         bias = np.ascontiguousarray(bias).reshape(1, -1)
         y = _product(rows, columns, bias)(rows, columns, bias)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight))
+
+
+def enough(x: Any, y: Any) -> bool | str:
+    """True, or why a product is left to NumPy."""
+    if x.size * y.shape[-1] < _FEW.get(x.itemsize, 0):
+        return _TOO_FEW
+    return True
 
 
 def accepts_linear(x: Any, weight: Any, bias: Any) -> bool | str:

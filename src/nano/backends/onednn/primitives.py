@@ -33,9 +33,9 @@ DIFF_SCALE, DIFF_SHIFT = 255, 256
 # Queries of a primitive descriptor for the memory it wants (dnnl_query_..._md).
 _QUERIES = {SRC: 129, DIFF_SRC: 130, WEIGHTS: 131, DIFF_WEIGHTS: 132, DST: 133, DIFF_DST: 134}
 _QUERIES[WORKSPACE] = 135
-_QUERY_IMPLEMENTATION = 8
+_QUERY_IMPLEMENTATION, _QUERY_ARGUMENT = 8, 255
 
-_FPMATH_BF16 = 1  # dnnl_fpmath_mode_bf16
+FPMATH_BF16 = 1  # dnnl_fpmath_mode_bf16
 
 # dnnl_prop_kind_t
 FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD = 64, 96, 128
@@ -53,7 +53,10 @@ class Plan:
 
     def wants(self, argument: int) -> Descriptor:
         """The memory of an argument, in the order that the implementation chose."""
-        found = library().plain("dnnl_primitive_desc_query_md", self.handle, _QUERIES[argument], 0)
+        query, index = _QUERIES.get(argument, _QUERY_ARGUMENT), 0
+        if query == _QUERY_ARGUMENT:
+            index = argument
+        found = library().plain("dnnl_primitive_desc_query_md", self.handle, query, index)
         # What the query gives belongs to the plan: the copy outlives it.
         return Descriptor(library().create("dnnl_memory_desc_clone", found))
 
@@ -151,7 +154,7 @@ def rounding() -> Any:
     """The attribute that lets a primitive round float32 operands to bfloat16."""
     lib = library()
     attributes = lib.create("dnnl_primitive_attr_create")
-    lib.call("dnnl_primitive_attr_set_fpmath_mode", attributes, _FPMATH_BF16)
+    lib.call("dnnl_primitive_attr_set_fpmath_mode", attributes, FPMATH_BF16)
     return attributes
 
 
