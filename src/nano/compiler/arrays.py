@@ -6,11 +6,12 @@ import weakref
 from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .graph import Graph, Memory, Value, owner_of
 
-__all__ = ["Arrays", "place_of"]
+__all__ = ["Arrays", "place_of", "stand_in"]
 
 
 class Arrays:
@@ -62,3 +63,11 @@ def place_of(array: NDArray) -> Any:
     """Where it lies in memory, and how."""
     address = array.__array_interface__["data"][0]
     return address, array.shape, array.strides, array.dtype
+
+
+def stand_in(v: Value) -> NDArray:
+    """An array of any content that lies as a value does; negative strides are turned round."""
+    strides = [abs(s) for s in v.strides]
+    last = sum((n - 1) * s for n, s in zip(v.shape, strides, strict=True) if n)
+    content: NDArray = np.empty(last + v.dtype.itemsize, np.uint8)
+    return np.ndarray(v.shape, v.dtype, content.data, 0, strides)

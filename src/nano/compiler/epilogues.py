@@ -13,7 +13,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
 from ..backends import choice
 from ..functions.activation import Gelu, LeakyRelu, Silu
@@ -23,6 +22,7 @@ from ..functions.convolution import Conv2d
 from ..functions.epilogue import BatchNormScale, Conv2dEpilogue, MatMulEpilogue
 from ..functions.matmul import Linear, MatMul
 from ..functions.unary import Relu, Sigmoid, Tanh
+from .arrays import stand_in
 from .graph import Apply, Graph, Node, Value
 
 __all__ = ["epilogues", "fold_batch_norm"]
@@ -209,7 +209,7 @@ def _as_epilogue(product: Apply, node: Apply, residual: bool = False) -> Apply |
 
 def _pays(node: Apply) -> bool:
     """Whether some backend does all of it at once; else each operator is better by itself."""
-    arrays = [_array(x) for x in node.inputs]
+    arrays = [stand_in(x) if isinstance(x, Value) else x for x in node.inputs]
     a = dict(node.attributes)
     if node.function is Conv2dEpilogue:
         geometry = (a["stride"], a["padding"], a["dilation"], a["groups"])
@@ -219,13 +219,3 @@ def _pays(node: Apply) -> bool:
     if a.get("transpose_y"):
         arrays[1] = arrays[1].swapaxes(-1, -2)
     return choice("matmul_epilogue", *arrays, a["activation"]) != "reference"
-
-
-def _array(v: Any) -> Any:
-    """An array of any content that lies as a value does."""
-    if not isinstance(v, Value):
-        return v
-    strides = [abs(s) for s in v.strides]
-    count = 1 + sum((n - 1) * s for n, s in zip(v.shape, strides, strict=True) if n)
-    content: NDArray = np.empty(count + v.dtype.itemsize, np.uint8)
-    return np.ndarray(v.shape, v.dtype, content.data, 0, strides)

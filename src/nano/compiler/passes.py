@@ -26,6 +26,7 @@ from .graph import (
     replace_inputs,
     replaced,
 )
+from .views import views
 
 __all__ = [
     "LARGE_PASSES",
@@ -207,6 +208,7 @@ def _is_outside(node: Node) -> bool:
 PASSES: dict[str, Callable[[Graph], None]] = {
     "fold_constants": fold_constants,
     "common_subexpressions": common_subexpressions,
+    "views": views,
     "dead_code": dead_code,
     "effects_last": effects_last,
 }
