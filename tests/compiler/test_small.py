@@ -236,7 +236,7 @@ def test_report_of_a_larger_one():
             compiled(normal(2, 1, 8, 8, seed=i))
         found = compiled.report(normal(2, 1, 8, 8))
     text = str(found)
-    assert "conv2d (" in text
+    assert "conv2d_epilogue (" in text
     assert "fused: Sigmoid, Add" in text
     assert "test_small.py:" in text
     assert found.seconds >= sum(r.seconds for r in found.rows) * 0.99
