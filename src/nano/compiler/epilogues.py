@@ -130,6 +130,7 @@ def _with_batch_norm(graph: Graph, product: Apply, node: Apply) -> list[Apply] |
         needs=(False,) * 5,
         count=2,
         several=True,
+        exact=False,
     )
     activation = node.attributes["activation"]
     joined.inputs[2:] = [shift, scale, residual]
@@ -201,6 +202,7 @@ def _as_epilogue(product: Apply, node: Apply, residual: bool = False) -> Apply |
         attributes=attributes,
         outputs=[node.outputs[0]],
         needs=(*product.needs, *[False] * (5 - len(product.needs))),
+        exact=False,
     )
 
 

@@ -186,6 +186,7 @@ class Apply(Node):
         count: how many outputs ``forward`` returns.
         several: whether it returns them in a tuple, as it may do with one, too.
         random: whether it draws random numbers, so that each use gives others.
+        exact: whether it gives bit for bit what the operators gave that it stands for.
     """
 
     function: type[Function]
@@ -195,15 +196,11 @@ class Apply(Node):
     several: bool = False
     hidden: list[Hidden] = field(default_factory=list)
     random: bool = False
+    exact: bool = True
 
     @property
     def name(self) -> str:
         return self.function.__name__
-
-    @property
-    def exact(self) -> bool:
-        """Whether it gives bit for bit what the operators gave that it stands for."""
-        return getattr(self.function, "exact", True)
 
     def reads(self) -> Iterator[Value]:
         yield from super().reads()

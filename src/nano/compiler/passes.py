@@ -26,6 +26,7 @@ from .graph import (
     replace_inputs,
     replaced,
 )
+from .normalisation import layer_norms, softmaxes
 from .views import views
 
 __all__ = [
@@ -209,12 +210,14 @@ PASSES: dict[str, Callable[[Graph], None]] = {
     "fold_constants": fold_constants,
     "common_subexpressions": common_subexpressions,
     "views": views,
+    "softmaxes": softmaxes,
     "dead_code": dead_code,
     "effects_last": effects_last,
 }
 
 #: Passes over what is too large for one.
 LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
+    "layer_norms": layer_norms,
     "fold_batch_norm": fold_batch_norm,
     "epilogues": epilogues,
     "fuse": fuse,

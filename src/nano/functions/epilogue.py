@@ -21,7 +21,6 @@ class Epilogue(Function):
     """An operator that is several in one: rounded once where those were rounded in turn."""
 
     differentiable = False
-    exact = False
 
 
 class Conv2dEpilogue(Epilogue):
