@@ -260,6 +260,7 @@ def test_a_small_residual_network():
         make, lambda i: (images(i, 3),), steps=_STEPS, tolerance=4 * REORDERED, without="native"
     )
     assert "BatchNormInference" not in compiled.source()
+    assert "with batch norm, residual, relu" in str(compiled.report())
 
 
 # Training -----------------------------------------------------------------------------------

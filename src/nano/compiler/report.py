@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from ..backends import observe, unobserve
+from ..functions.epilogue import Epilogue
 from .codegen import Fused
 from .formula import UnsupportedError
 from .graph import Apply, Node
@@ -91,6 +92,8 @@ def _note(node: Node) -> str:
     if isinstance(node, Region):
         counts = Counter(m.name for m in node.members)
         return "native: " + ", ".join(f"{n} {k}" if n > 1 else k for k, n in counts.items())
+    if isinstance(node, Apply) and issubclass(node.function, Epilogue):
+        return _followed_by(node)
     if not isinstance(node, Apply) or not node.function.formula:
         return ""
     try:
@@ -98,6 +101,20 @@ def _note(node: Node) -> str:
     except UnsupportedError as reason:
         return f"not fused: {reason}"
     return "not fused: nothing beside it to join"
+
+
+def _followed_by(node: Apply) -> str:
+    """What was joined to a convolution or a product."""
+    if "activation" not in node.attributes:
+        return ""
+    _, _, _, scale, residual = node.inputs
+    activation = node.attributes["activation"]
+    steps = [
+        "" if scale is None else "batch norm",
+        "" if residual is None else "residual",
+        activation[0] if activation else "",
+    ]
+    return "with " + ", ".join(filter(None, steps)) if any(steps) else "with bias"
 
 
 def _time_rows(program: Program, found: Report, tensors: Sequence[Any]) -> None:

@@ -14,7 +14,7 @@ from .convolution import Conv2d, still_true
 
 _FLOAT32 = np.dtype(np.float32)
 
-__all__ = ["BatchNormScale", "Conv2dEpilogue", "MatMulEpilogue"]
+__all__ = ["BatchNormScale", "Conv2dEpilogue", "Epilogue", "MatMulEpilogue"]
 
 
 class Epilogue(Function):
