@@ -27,6 +27,7 @@ from .graph import (
     replaced,
 )
 from .normalisation import layer_norms, softmaxes
+from .regions import regions
 from .views import views
 
 __all__ = [
@@ -219,6 +220,7 @@ PASSES: dict[str, Callable[[Graph], None]] = {
 LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
     "layer_norms": layer_norms,
     "fold_batch_norm": fold_batch_norm,
+    "regions": regions,
     "epilogues": epilogues,
     "fuse": fuse,
 }

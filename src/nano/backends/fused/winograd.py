@@ -73,9 +73,7 @@ def _weight_to_basis(w, input_step, output_step, turned, u):
 
 
 @inline
-def _basis_to_results(
-    m, outputs, some, down, across, start, count, scale, bias, residual, relu, y
-):
+def _basis_to_results(m, outputs, some, down, across, start, count, scale, bias, residual, relu, y):
     """``count`` tiles of y (n, h, w, o) = A^T m A scale + bias, ``some`` channels from ``outputs``
     on. A ``residual`` of the shape of y is added, one of another shape is none.
 
