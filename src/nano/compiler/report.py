@@ -105,8 +105,6 @@ def _note(node: Node) -> str:
 
 def _followed_by(node: Apply) -> str:
     """What was joined to a convolution or a product."""
-    if "activation" not in node.attributes:
-        return ""
     _, _, _, scale, residual = node.inputs
     activation = node.attributes["activation"]
     steps = [

@@ -6,15 +6,11 @@ compiler/epilogues.py), whose derivatives they therefore do not need.
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..autograd.function import Function
 from ..backends import kernels
 from .convolution import Conv2d, still_true
 
-_FLOAT32 = np.dtype(np.float32)
-
-__all__ = ["BatchNormScale", "Conv2dEpilogue", "Epilogue", "MatMulEpilogue"]
+__all__ = ["Conv2dEpilogue", "Epilogue", "MatMulEpilogue"]
 
 
 class Epilogue(Function):
@@ -63,23 +59,3 @@ class MatMulEpilogue(Epilogue):
             y.swapaxes(-1, -2) if transpose_y else y,
             *(bias, scale, residual, activation),
         )
-
-
-class BatchNormScale(Epilogue):
-    """Batch normalisation of z + c by given statistics as z scale + shift: both, in float32 at
-    least. scale = w / sqrt(var + eps), shift = b + (c - mean) scale.
-
-    Source: B. Jacob et al., "Quantization and training of neural networks for efficient
-    integer-arithmetic-only inference", CVPR 2018, arXiv:1712.05877, section 3.2.
-    """
-
-    @staticmethod
-    def forward(ctx, before, weight, bias, mean, var, *, eps):
-        if var.dtype.itemsize == 2:
-            var, mean = var.astype(_FLOAT32), mean.astype(_FLOAT32)
-        scale = np.add(var, eps)
-        np.sqrt(scale, out=scale)
-        np.divide(1 if weight is None else weight, scale, out=scale)
-        shift = np.multiply(mean if before is None else mean - before, scale)
-        np.subtract(0 if bias is None else bias, shift, out=shift)
-        return scale, shift
