@@ -105,6 +105,7 @@ def check(
     steps: int = 20,
     tolerance: float | None = None,
     between: Callable[[int, Any], Any] | None = None,
+    outside: Callable[[Any, Any], Any] | None = None,
     kinds: int = 1,
     **options: Any,
 ) -> Compiled:
@@ -117,6 +118,7 @@ def check(
         steps: how many calls.
         tolerance: between numbers, relative and absolute; by default what the program states.
         between: ``between(i, things)`` is done to each side before call ``i``.
+        outside: ``outside(result, things)`` is done to each side after each call.
         kinds: how many programs are needed, each of which takes two runs of the function.
         options: of ``nano.compile``.
 
@@ -141,6 +143,8 @@ def check(
                 between(i, things)
             given = arguments(i)
             result = run(*given)
+            if outside is not None:
+                result = result, outside(result, things)
             outcomes.append((result, given, random.get_state()))
         state = outcomes[0][2]
         # What has been rounded otherwise once stays so.

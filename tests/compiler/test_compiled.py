@@ -148,12 +148,6 @@ def test_numpys_random_numbers_are_refused():
     refused(lambda x: x * rng.normal(), nano.ones(2))
 
 
-def test_a_live_graph_is_refused():
-    layer = nn.Linear(2, 2)
-    with pytest.raises(GraphBreak, match="gradient could be asked for outside"):
-        nano.compile(layer)(nano.ones(1, 2))
-
-
 def test_a_tensor_made_outside_of_operators_is_refused():
     x = nano.ones(4)
     with pytest.raises(GraphBreak, match="no operator has made"):

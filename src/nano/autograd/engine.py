@@ -24,7 +24,7 @@ from .function import AccumulateGrad, Function
 from .grad_mode import mode
 from .views import check_writeable
 
-__all__ = ["backward", "clear_gradients", "grad"]
+__all__ = ["backward", "clear_gradients", "deliver", "grad", "run_node"]
 
 #: The tensors whose gradient is asked for, as edges (node, output number).
 Captures = dict[tuple[Any, int], int]
@@ -209,7 +209,7 @@ def _sweep(
     for edge, g in zip(starts, grads, strict=True):
         if create_graph is False and g._requires_grad:
             g = g.detach()
-        _deliver(pending, edge, g)
+        deliver(pending, edge, g)
     ready = []
     for target in dict.fromkeys(edge[0] for edge in starts):
         if waiting.get(target, 0) == 0:
@@ -236,7 +236,7 @@ def _sweep(
                 _capture(node, g, captures, results)
             input_grads = ()
             if g is not None and (needed is None or node in needed):
-                input_grads = _run_node(node, g)
+                input_grads = run_node(node, g)
                 if not retain_graph:
                     node.release()
             g = None
@@ -246,7 +246,7 @@ def _sweep(
                     if input_grads:
                         gradient = input_grads[i]
                         if gradient is not None:
-                            _deliver(pending, edge, gradient)
+                            deliver(pending, edge, gradient)
                             gradient = None
                     count = waiting[target] = waiting[target] - 1
                     if count == 0:
@@ -302,7 +302,7 @@ def _leading_to(
     return needed
 
 
-def _deliver(pending: dict[Any, Any], edge: tuple[Any, int, Any], g: Tensor) -> None:
+def deliver(pending: dict[Any, Any], edge: tuple[Any, int, Any], g: Tensor) -> None:
     """Add a gradient to what has arrived at the end of ``edge``."""
     target, number, _ = edge
     if number < 0 or target.outputs == 1:
@@ -315,7 +315,7 @@ def _deliver(pending: dict[Any, Any], edge: tuple[Any, int, Any], g: Tensor) -> 
     slots[number] = g if slots[number] is None else slots[number] + g
 
 
-def _run_node(node: Function, g: Any) -> tuple[Any, ...]:
+def run_node(node: Function, g: Any) -> tuple[Any, ...]:
     """The gradients of a node's inputs."""
     if node.outputs == 1:
         gradients = (g,)

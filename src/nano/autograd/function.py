@@ -27,7 +27,7 @@ from ..storage import Storage, View, storage_of
 from ..tensor import Tensor, wrap
 from .grad_mode import mode
 
-__all__ = ["AccumulateGrad", "Context", "Function"]
+__all__ = ["AccumulateGrad", "Context", "Function", "as_saved"]
 
 
 class _Freed:
@@ -103,6 +103,12 @@ class _SavedInput:
     def __init__(self, tensor: Tensor, version: int) -> None:
         self.tensor = tensor
         self.version = version
+
+
+def as_saved(t: Tensor) -> Any:
+    """A tensor as an entry of what a node saves, to be found changed if it is written."""
+    storage = t._storage
+    return t if storage is None or not storage.version else _SavedInput(t, storage.version)
 
 
 def _unpack(node: Context, entry: Any) -> Any:

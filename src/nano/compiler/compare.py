@@ -43,9 +43,16 @@ def difference(first: Graph, second: Graph) -> str:
         reason = _values_differ(v, w)
         if reason:
             return reason
+    if _leaves(first) != _leaves(second):
+        return "gradients go to other tensors in the next run"
     if not _same(first.result, second.result):
         return f"it returns {first.result!r} in one run, {second.result!r} in the next"
     return ""
+
+
+def _leaves(graph: Graph) -> list[int]:
+    """Where gradients go if the result is differentiated."""
+    return [] if graph.derivative is None else [v.number for v in graph.derivative.leaves]
 
 
 def _nodes_differ(a: Node, b: Node) -> str:

@@ -13,11 +13,13 @@ from ..hook import hooks
 from ..tensor import Tensor
 from .codegen import Fused
 from .compare import difference, settle_constants
+from .differentiated import Differentiated
 from .forget import forget_early
 from .formula import UnsupportedError
 from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
-from .passes import LARGE_PASSES, PASSES
+from .joint import settle_leaves
+from .passes import JOINT, LARGE_PASSES, PASSES
 from .program import Program
 from .regions import Region
 from .report import Report, report
@@ -46,7 +48,7 @@ class _Watched:
 class _Made:
     """A program, when it may run, and a quick test of the arguments, if there is one."""
 
-    program: Program
+    program: Program | Differentiated
     guards: Guards
     test: Callable[[tuple[Any, ...]], bool] | None
 
@@ -86,7 +88,7 @@ class Compiled:
         self._native = "native" not in without
         self._entries: dict[Any, _Entry] = {}
         self._warned: set[str] = set()
-        self._latest: Program | None = None
+        self._latest: Program | Differentiated | None = None
         self._why_large = ""
         #: What the latest call used, if a quick test tells whether the next one is alike.
         self._quick: Any = None
@@ -153,6 +155,8 @@ class Compiled:
                 reason = f"it changes {changed.what} as it runs, which a program would not"
             if not reason:
                 settle_constants(earlier.graph, found.graph)
+                reason = settle_leaves(earlier.graph, found.graph)
+            if not reason:
                 flat = all(isinstance(x, Tensor) for x in args) and not kwargs
                 test = quick_test(list(args)) if flat else None
                 self._finish(entry, found, given, earlier.guards.growing(), test)
@@ -199,6 +203,19 @@ class Compiled:
         captured = [v for v in graph.values if v.kind == "captured"]
         calls = [node.call for node in graph.nodes if isinstance(node, Effect)]
         history = [("as traced", str(graph))]
+        program: Any
+        if graph.derivative is None:
+            program = self._make(graph, history)
+        else:
+            _run({k: run for k, run in self._passes.items() if k in JOINT}, graph, history)
+            program = Differentiated(graph, self._make, history)
+        guards = Guards(self._function, found.modules, given, captured, calls, growing)
+        entry.made.insert(0, _Made(program, guards, test))
+        entry.count += 1
+        self._latest = program
+
+    def _make(self, graph: Graph, history: list[tuple[str, str]]) -> Program:
+        """The program of a graph, once all passes have gone over it."""
         _run(self._passes, graph, history)
         program = self._small(graph) if self._native else None
         if program is None:
@@ -207,10 +224,7 @@ class Compiled:
             _note_change(history, "forget_early", graph)
             program = Program(graph, self._name)
         program.history = history
-        guards = Guards(self._function, found.modules, given, captured, calls, growing)
-        entry.made.insert(0, _Made(program, guards, test))
-        entry.count += 1
-        self._latest = program
+        return program
 
     def _small(self, graph: Graph) -> Program | None:
         """The program as one native function, if it can be."""
@@ -222,7 +236,7 @@ class Compiled:
 
     # To look at -------------------------------------------------------------------------
 
-    def _program(self) -> Program:
+    def _program(self) -> Program | Differentiated:
         if self._latest is None:
             raise InputError(
                 "compile",
@@ -243,8 +257,11 @@ class Compiled:
     def source(self) -> str:
         """The text of the latest program, with that of its native function or its loops."""
         program = self._program()
-        loops = [n.source for n in program.graph.nodes if isinstance(n, (Fused, Region))]
-        return "\n\n".join([program.source, *filter(None, [program.native]), *loops])
+        texts = []
+        for part in program.parts:
+            loops = [n.source for n in part.graph.nodes if isinstance(n, (Fused, Region))]
+            texts += [part.source, *filter(None, [part.native]), *loops]
+        return "\n\n".join(texts)
 
     def report(self, *args: Any, **kwargs: Any) -> Report:
         """What the latest program does: its nodes, bytes, what was fused and why not; print it.

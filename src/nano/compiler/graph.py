@@ -206,6 +206,10 @@ class Apply(Node):
         yield from super().reads()
         yield from _values_in(self.attributes.values())
 
+    def reads_attributes(self) -> bool:
+        """Whether there is an array among the keyword arguments."""
+        return any(True for _ in _values_in(self.attributes.values()))
+
     @property
     def has_effect(self) -> bool:
         return self.random
@@ -302,12 +306,17 @@ class Graph:
         nodes: in the order in which they run.
         values: all values that are not results: arguments, captured, constants.
         result: what the function returns, with Values in place of Tensors.
+        derivative: which of this is run when the result is differentiated outside, if it can be;
+            see :mod:`joint`.
+        tied: captured tensors that have a history in the function now.
     """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.values: list[Value] = []
         self.result: Any = None
+        self.derivative: Any = None
+        self.tied: list[Value] = []
         self._count = 0
 
     def value(

@@ -31,6 +31,7 @@ from .regions import regions
 from .views import views
 
 __all__ = [
+    "JOINT",
     "LARGE_PASSES",
     "PASSES",
     "common_subexpressions",
@@ -215,6 +216,8 @@ PASSES: dict[str, Callable[[Graph], None]] = {
     "dead_code": dead_code,
     "effects_last": effects_last,
 }
+#: Those that go over a function and the derivative of its result together, before they are parted.
+JOINT = ("fold_constants", "common_subexpressions", "dead_code")
 
 #: Passes over what is too large for one.
 LARGE_PASSES: dict[str, Callable[[Graph], None]] = {

@@ -66,6 +66,8 @@ class Program:
         linecache.cache[file] = len(self.source), None, self.source.splitlines(True), file
         exec(compile(self.source, file, "exec"), writer.scope)
         self.run: Callable[..., Any] = writer.scope["program"]
+        #: The programs that this one consists of.
+        self.parts = (self,)
 
 
 class Writer:

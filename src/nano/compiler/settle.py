@@ -80,6 +80,9 @@ def _merge(graph: Graph, before: dict[Memory, tuple[Value, NDArray]], inner: lis
         elif isinstance(node, Overwrite) and node.counts is not None:
             node.counts = same.get(node.counts, node.counts)
     graph.result = replaced(graph.result, same)
+    if graph.derivative is not None:
+        graph.derivative.leaves = replaced(graph.derivative.leaves, same)
+    graph.tied = replaced(graph.tied, same)
     graph.values = [v for v in graph.values if v not in same]
     for memory, (v, content) in before.items():
         before[memory] = same.get(v, v), content
@@ -102,6 +105,8 @@ def _drop_inner_leaves(graph: Graph, inner: list[Value]) -> None:
         kept.append(node)
     graph.nodes = kept
     used = {node.leaf for node in kept if isinstance(node, (Accumulate, Gradient, SetGradient))}
+    if graph.derivative is not None:
+        used.update(graph.derivative.leaves)
     unused = [v for v in inner if v not in used and _is_alone(graph, v)]
     graph.values = [v for v in graph.values if v not in unused]
 

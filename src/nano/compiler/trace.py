@@ -35,6 +35,7 @@ from .graph import (
     SetGradient,
     Value,
 )
+from .joint import derive, is_inside
 from .settle import settle
 from .trees import map_leaves
 
@@ -82,10 +83,9 @@ def trace(
     tracer = _Tracer(tensors, tolerant)
     add_hook(tracer)
     try:
-        result = function(*args, **kwargs)
+        return tracer.finish(function(*args, **kwargs))
     finally:
         remove_hook(tracer)
-    return tracer.finish(result)
 
 
 class _Tracer:
@@ -114,7 +114,11 @@ class _Tracer:
         self._results: dict[Value, Tensor] = {}
         self._tensors = list(tensors)
         for i, t in enumerate(self._tensors):
+            t._refresh()
             self._outside("argument", i, t._data)
+        #: Marks the nodes of autograd that the run makes.
+        self._token = object()
+        self._edges = [t._edge for t in self._tensors]
 
     def __call__(
         self,
@@ -205,6 +209,7 @@ class _Tracer:
         if isinstance(context, function):
             node.needs = context.needs_input_grad
             context.traced_line = line  # type: ignore[attr-defined]
+            context.traced_by = self._token  # type: ignore[attr-defined]
         else:
             node.needs = (False,) * len(inputs)
         for t in made:
@@ -462,12 +467,73 @@ class _Tracer:
         return self.found
 
     def _end(self, result: Any) -> None:
-        self.graph.result = map_leaves(self._returned, result)
+        returned: dict[int, tuple[Tensor, Value]] = {}
+
+        def value(x: Any) -> Any:
+            if not isinstance(x, Tensor):
+                return x
+            v = self._result(x)
+            if self._is_open(x):
+                returned[id(x)] = x, v
+            return v
+
+        self.graph.result = map_leaves(value, result)
+        self._refuse_histories()
+        if returned:
+            derive(
+                self.graph,
+                list(returned.values()),
+                self._token,
+                self._incoming,
+                self._input,
+                self._leaf_at,
+            )
         # These hold leaves.
         self._gradients.clear()
         self._differentiated.clear()
         self._results.clear()
+        returned.clear()
         settle(self.graph, self._before, list(self._inner_leaves.values()))
+
+    def _is_open(self, t: Tensor) -> bool:
+        """Whether a tensor has a history in this run that nobody has gone through yet."""
+        node = t.grad_fn
+        return is_inside(node, self._token) and node not in self._differentiated
+
+    def _refuse_histories(self) -> None:
+        """Refuse to give arguments a history; captured tensors may have been made inside."""
+        for t, edge in zip(self._tensors, self._edges, strict=True):
+            if t._edge is not edge and self._is_open(t):
+                raise GraphBreak(
+                    "compile",
+                    "an argument is changed in place to what needs gradients.",
+                    facts=f"shape {t.shape} · made by {t.grad_fn.name()}",
+                    hint="Return the result instead.",
+                )
+        captured = [v for v in self.graph.values if v.kind == "captured"]
+        self.graph.tied = [v for v in captured if self._is_open(v.content)]
+
+    def _incoming(self, gradient: Tensor) -> Value:
+        """The value of a gradient that will be given."""
+        self._tensors.append(gradient)
+        return self._outside("argument", len(self._tensors) - 1, gradient._data)
+
+    def _leaf_at(self, edge: Any) -> Value:
+        """The value of the tensor from which an edge comes."""
+        if edge[1] < 0:
+            return self._itself(edge[0])
+        for v in self.graph.values:
+            t = {"argument": self._tensors.__getitem__, "captured": lambda x: x}.get(v.kind)
+            if t is not None:
+                found = t(v.content)._edge
+                if found is not None and found[:2] == edge:
+                    return v
+        raise GraphBreak(
+            "compile",
+            "a gradient goes to a tensor that the function did not get.",
+            facts=f"made by {edge[0].name()}",
+            hint="Make it an argument.",
+        )
 
     def _result(self, t: Tensor) -> Value:
         """The value of a Tensor that is returned; of another one that shows the same, an alias."""
@@ -484,18 +550,3 @@ class _Tracer:
         node.outputs.append(alias)
         self.graph.nodes.append(node)
         return alias
-
-    def _returned(self, x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
-        value = self._result(x)
-        node = None if x._edge is None else x._edge[0]
-        if node is not None and node not in self._differentiated:
-            raise GraphBreak(
-                "compile",
-                "the function returns a tensor whose gradient could be asked for outside.",
-                facts=f"shape {x.shape} · made by {node.name()}",
-                hint="Call backward() inside, compute under nano.no_grad(), or return "
-                "tensor.detach().",
-            )
-        return value
