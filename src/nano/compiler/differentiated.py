@@ -22,7 +22,7 @@ from .graph import Apply, Graph, Memory, Node, Value, replace_inputs, replaced
 from .joint import Shown, like
 from .program import Program
 
-__all__ = ["CompiledFunction", "Differentiated"]
+__all__ = ["CompiledFunction", "CompiledFunctionGradient", "Differentiated"]
 
 #: Makes a program of a graph, and notes what each pass has made of it.
 Maker = Callable[[Graph, list[tuple[str, str]]], Program]
@@ -69,6 +69,8 @@ class Differentiated:
 
     def run(self, *tensors: Tensor) -> Any:
         """Run the forward program, and tie the results to what they were computed from."""
+        if not self.roots:  # all are views of tensors from outside
+            return self._build(list(self.forward(*tensors)))
         given = [_tensor(v, tensors) for v in self._leaves]
         outputs = CompiledFunction.apply(*given, program=self, tensors=tensors)
         node = outputs[0]._edge[0]

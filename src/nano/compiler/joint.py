@@ -103,8 +103,6 @@ def derive(
         if edge is not None and is_inside(edge[0], token):
             roots.setdefault(edge[:2], (base, edge))
     graph.result = replaced(graph.result, shown)
-    if not roots:
-        return
     starts = []
     for v, edge in roots.values():
         t = wrap(like(v))
@@ -134,10 +132,10 @@ def like(v: Value) -> NDArray:
 def _base_of(v: Value, edge: Any, token: object) -> tuple[Value, Any, tuple[Any, ...]]:
     """What a result is a view of, the edge of that in the graph of autograd, and the steps."""
     steps: list[Any] = []
-    while isinstance(v.node, Apply) and v.node.inputs and _shares(v, v.node):
+    while isinstance(v.node, Apply) and v.node.function.is_view and _shares(v, v.node):
         node = v.node
         same = edge is not None and type(edge[0]) is node.function and is_inside(edge[0], token)
-        if not same or not node.function.is_view or v.memory.written or node.reads_attributes():
+        if not same or v.memory.written or node.reads_attributes():
             raise GraphBreak(
                 "compile",
                 "results that need gradients share memory in a way that a program cannot repeat.",
@@ -224,7 +222,7 @@ def settle_leaves(first: Graph, second: Graph) -> str:
             kept.append((w, g))
         elif v.content._edge is not None:
             return f"a tensor {w.describe()} that needs gradients is another one in each run"
-    if not kept:
+    if roots and not kept:
         return "it returns what needs gradients only for tensors that it makes itself"
     derivative.leaves = [w for w, _ in kept]
     second.result = Joint(result, roots, tuple([g for _, g in kept]))

@@ -23,6 +23,7 @@ from ..functions.conversion import Clone
 from ..hook import Call, Read, Write, add_hook, remove_hook
 from ..tensor import Tensor
 from .arrays import Arrays
+from .differentiated import CompiledFunction, CompiledFunctionGradient
 from .graph import (
     Accumulate,
     Apply,
@@ -113,6 +114,8 @@ class _Tracer:
         #: The Tensor as which a value is returned; others that show the same are its aliases.
         self._results: dict[Value, Tensor] = {}
         self._tensors = list(tensors)
+        #: By the id of a Tensor from outside, its value.
+        self._own: dict[int, Value] = {}
         for i, t in enumerate(self._tensors):
             t._refresh()
             self._outside("argument", i, t._data)
@@ -153,6 +156,13 @@ class _Tracer:
         """Write down what passes."""
         if isinstance(what, type):
             return self._operator(what, inputs, attributes, proceed)
+        if isinstance(what, (CompiledFunction, CompiledFunctionGradient)):
+            raise GraphBreak(
+                "compile",
+                "it goes back through what another compiled function has returned.",
+                facts=f"at {self._line()}",
+                hint="Call that function inside of this one.",
+            )
         if isinstance(what, Function):
             outer, self._node = self._node, what
             self._differentiated.add(what)
@@ -390,6 +400,9 @@ class _Tracer:
 
     def _itself(self, t: Tensor) -> Value:
         """The value of just this Tensor, not of another one that shows the same memory."""
+        own = self._own.get(id(t))
+        if own is not None:
+            return own
         value = self._input(t)
         if value.kind != "argument":
             return value if value.content is t else self._outside("captured", t, t._data)
@@ -434,6 +447,8 @@ class _Tracer:
         """A value that no node makes."""
         value = self._arrays.new(kind, content, array)
         value.memory.outside = kind != "constant"
+        if kind != "constant":
+            self._own[id(self._tensors[content] if kind == "argument" else content)] = value
         return value
 
     def _made(self, node: Any, array: NDArray) -> Value:
