@@ -337,7 +337,7 @@ def _bases(needed: Sequence[Value]) -> tuple[set[Node], list[Value]]:
         node = v.node
         while _is_plain_view(v, node):
             views.add(node)
-            v = node.inputs[0]  # noqa: PLW2901
+            v = node.inputs[0]
             node = v.node
         bases[v] = None
     return views, list(bases)

@@ -209,9 +209,9 @@ def settle_leaves(first: Graph, second: Graph) -> str:
         return "a tensor from outside is changed in place to what needs gradients"
     returned = set(second.returned())
     for v, w in zip(first.values, second.values, strict=True):
-        if v.kind == "captured" and w.kind == "constant" and w in returned:
-            if v.content._requires_grad and v.content._edge is None:
-                return "it returns a tensor that it makes with requires_grad=True"
+        new = v.kind == "captured" and w.kind == "constant" and w in returned
+        if new and v.content._requires_grad and v.content._edge is None:
+            return "it returns a tensor that it makes with requires_grad=True"
     derivative = second.derivative
     if derivative is None:
         return ""

@@ -228,7 +228,8 @@ class Writer:
         """A node that brings its own function: ``run(*arrays)``."""
         made = ", ".join("_" if v is None else v.name for v in node.outputs)
         run = self.bind(identifier(node.name, id(node)), node.run)
-        return [f"{made} = {run}({', '.join(map(self._expression, node.inputs))})"]
+        call = f"{run}({', '.join(map(self._expression, node.inputs))})"
+        return [f"{made} = {call}" if made else call]
 
     def _apply(self, node: Apply) -> list[str]:
         name = node.function.__name__

@@ -80,7 +80,7 @@ class _Grouping:
             self._changes.append(changes)
             self._draws.append(draws)
             changes += node.has_effect and not isinstance(node, Apply)
-            draws += node.has_effect
+            draws += getattr(node, "random", node.has_effect)
             for v in node.reads():
                 self._consumers.setdefault(v, []).append(place)
                 if isinstance(node, Accumulate):

@@ -55,6 +55,8 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
+    #: What is called instead, once it was compiled in place.
+    _compiled_call: Any = None
 
     def __init__(self) -> None:
         self.__dict__.update(
@@ -76,9 +78,34 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if hooks:
             return through_hooks(self, args, kwargs, partial(call_with_hooks, self, args, kwargs))
+        if self._compiled_call is not None:
+            return self._compiled_call(*args, **kwargs)
         if self._forward_hooks or self._forward_pre_hooks:  # has_hooks(), without a call
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def call_uncompiled(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module operator by operator, whether it was compiled or not."""
+        return through_hooks(self, args, kwargs, partial(call_with_hooks, self, args, kwargs))
+
+    def compile(self, **options: Any) -> None:
+        """Run the module as a program from now on: :func:`nano.compile`, in place.
+
+        Args:
+            options: of ``nano.compile``.
+
+        >>> layer = nano.nn.Linear(2, 1)
+        >>> layer.compile()
+        >>> layer(nano.ones(3, 2)).shape
+        (3, 1)
+        """
+        from ..compiler import compile  # noqa: A004  (PyTorch's name)
+
+        self.__dict__["_compiled_call"] = compile(self.call_uncompiled, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has other parameters: the program is not for it.
+        return {k: x for k, x in self.__dict__.items() if k != "_compiled_call"}
 
     def has_hooks(self) -> bool:
         """Whether somebody listens to its calls."""
