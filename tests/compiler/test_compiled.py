@@ -636,6 +636,50 @@ class Checked(nano.autograd.Function):
         return grad_output
 
 
+#: By name: a function of numbers and of integers, and integers that it refuses.
+REFUSED = {
+    "gather": (lambda x, i: nano.gather(x, 1, i), [[0, 4]]),
+    "index_select": (lambda x, i: nano.index_select(x, 0, i), [0, 4]),
+    "take_along_dim": (lambda x, i: nano.take_along_dim(x, i, 1), [[0, 4]]),
+    "scatter": (lambda x, i: x.scatter(1, i, 2.0), [[0, 4]]),
+    "index_add": (lambda x, i: x.index_add(0, i, x[:2]), [0, 4]),
+    "index": (lambda x, i: x[i], [0, 4]),
+    "index_put": (lambda x, i: x.clone().__setitem__(i, 1.0), [0, 4]),
+    "embedding": (lambda x, i: F.embedding(i, x), [0, 4]),
+    "one_hot": (lambda x, i: F.one_hot(i, 3), [0, 4]),
+    "cross_entropy": (lambda x, i: F.cross_entropy(x, i), [0, 4, 1]),
+    "nll_loss": (lambda x, i: F.nll_loss(x, i), [0, 4, 1]),
+    "binary_cross_entropy": (lambda x, i: F.binary_cross_entropy(i / 1, x[0] * 0), [0, 0, 4]),
+    "//": (lambda x, i: 5 // (4 - i), [0, 4]),
+    "%": (lambda x, i: 5 % (4 - i), [0, 4]),
+    "fmod": (lambda x, i: nano.fmod(i, 4 - i), [0, 4]),
+    "trunc": (lambda x, i: nano.div(i, 4 - i, rounding_mode="trunc"), [0, 4]),
+    "own": (lambda x, i: Checked.apply(2 - i), [0, 4]),
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_what_is_refused_is_refused_although_nobody_uses_the_result(name):
+    function, wrong = REFUSED[name]
+    seen = nano.zeros(())
+
+    @nano.compile
+    def compiled(x, i):
+        function(x, i)
+        seen.add_(1)
+        return x * 2
+
+    x, good, bad = nano.ones(3, 3), nano.zeros_like(nano.tensor(wrong)), nano.tensor(wrong)
+    with pytest.raises(Exception) as expected:
+        function(x, bad)
+    for _ in range(4):
+        compiled(x, good)
+    # Where the words are NumPy's, so is the type.
+    with pytest.raises((expected.type, IndexError)):
+        compiled(x, bad)
+    assert seen.item() == 4
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_a_fault_leaves_a_whole_step_or_none(place):
     net = nn.Linear(3, 2)

@@ -183,6 +183,8 @@ class Function(Context):
     formula = ""
     #: True for operators that draw random numbers.
     random = False
+    #: True for operators that refuse some values: labels, say, that are no class.
+    refuses = False
     #: Keyword arguments that speak of the moment: of which input's Tensor, and what makes them.
     momentary: dict[str, tuple[int, Callable[[Tensor], Any]]] = {}  # noqa: RUF012
     #: How many outputs this node has.

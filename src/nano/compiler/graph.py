@@ -212,7 +212,8 @@ class Apply(Node):
 
     @property
     def has_effect(self) -> bool:
-        return self.random
+        """Whether it must run although nobody uses what it makes: a user's may do anything."""
+        return self.random or self.function.refuses or not self.function._built_in
 
 
 @dataclass(eq=False, kw_only=True)

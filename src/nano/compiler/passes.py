@@ -56,7 +56,8 @@ def dead_code(graph: Graph) -> None:
             if isinstance(node, Overwrite):
                 node.inputs[0].memory.written -= 1
             continue
-        node.outputs = [v if v in needed else None for v in node.outputs]
+        if not (isinstance(node, Apply) and node.function.refuses):
+            node.outputs = [v if v in needed else None for v in node.outputs]
         for v in node.reads():
             needed.add(v)
             looked_at.add(v.memory)

@@ -124,6 +124,7 @@ class Within(Function):
 
     differentiable = False
     is_view = True
+    refuses = True
 
     @staticmethod
     def forward(ctx, x, *, owner, lowest, size, dim, facts):

@@ -205,6 +205,8 @@ def _refuse_booleans(name: str, a: Any, b: Any) -> None:
 class FloorDivide(Binary):
     """floor(x / y). PyTorch has no derivative for ``//``, so it has none here."""
 
+    refuses = True
+
     @staticmethod
     def forward(ctx, x, y):
         return kernels.floor_divide(x, y)
@@ -220,6 +222,8 @@ class DivFloor(FloorDivide):
 
 class TruncDivide(Binary):
     """x / y rounded towards zero. Constant between its jumps: d/dx = d/dy = 0."""
+
+    refuses = True
 
     @staticmethod
     def forward(ctx, x, y):
@@ -259,6 +263,8 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 class Remainder(Binary):
     """x - y floor(x / y); d/dx = 1, d/dy = -floor(x / y)."""
 
+    refuses = True
+
     @staticmethod
     def forward(ctx, x, y):
         ctx.save_for_backward(x, y)
@@ -287,6 +293,8 @@ def remainder(input: Any, other: Any) -> Tensor:
 
 class Fmod(Binary):
     """x - y trunc(x / y); d/dx = 1, d/dy = -trunc(x / y)."""
+
+    refuses = True
 
     @staticmethod
     def forward(ctx, x, y):

@@ -40,6 +40,8 @@ def check_constant(owner: str, name: str, weight: Any) -> None:
 class NllLoss(Function):
     """-w[t] x[t], with t the right class; linear in x."""
 
+    refuses = True
+
     @staticmethod
     def forward(ctx, x, target, weight, *, ignore_index, reduction):
         ctx.save_for_backward(target, weight)

@@ -20,6 +20,8 @@ __all__ = ["embedding"]
 class Embedding(Function):
     """y = weight[index]; the gradient of a row is the sum over the places where it stands."""
 
+    refuses = True
+
     @staticmethod
     def forward(ctx, weight, index, *, padding_idx, by_frequency):
         _check_rows(index, weight.shape)

@@ -35,6 +35,8 @@ class Index(Function):
     ``slots`` says of each place in the key whether an index stands there (else ``:``).
     """
 
+    refuses = True
+
     @staticmethod
     def forward(ctx, x, *indices, slots):
         ctx.slots, ctx.shape = slots, x.shape
@@ -69,6 +71,8 @@ class AddIndex(Function):
 
 class PutIndex(Function):
     """x with ``value`` written at an index; d/dx = 0 there, d/dvalue = g there."""
+
+    refuses = True
 
     @staticmethod
     def forward(ctx, x, value, *indices, slots):

@@ -144,6 +144,8 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
 class BinaryCrossEntropy(Function):
     """-(t log x + (1 - t) log(1 - x)); d/dx = (x - t) / (x (1 - x)), d/dt = log((1 - x) / x)."""
 
+    refuses = True
+
     @staticmethod
     def forward(ctx, x, target, weight, *, reduction):
         _check_probabilities(input=x, target=target)

@@ -157,6 +157,7 @@ class WholeNumber(Function):
     """x in an integer dtype; infinities and NaN are refused."""
 
     differentiable = False
+    refuses = True
 
     @staticmethod
     def forward(ctx, x, *, dtype):

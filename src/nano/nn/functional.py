@@ -135,6 +135,7 @@ class OneHot(Function):
     """1 at the place of each label, 0 elsewhere."""
 
     differentiable = False
+    refuses = True
 
     @staticmethod
     def forward(ctx, labels, *, classes):
