@@ -77,7 +77,8 @@ def test_losses(name):
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODELS]
 )
-def test_models(name):
+@pytest.mark.parametrize("steps", [4, 20])
+def test_models(name, steps):
     build, shape = MODELS[name]
 
     def make():
@@ -93,7 +94,9 @@ def test_models(name):
         optimizer.step()
         return loss.detach()
 
-    check(make, lambda i: _data(shape, i), outside=outside)
+    # Native functions add up in another order, which grows from step to step in a deep network.
+    left_out = () if steps == 4 else ("native", "regions")
+    check(make, lambda i: _data(shape, i), outside=outside, steps=steps, without=left_out)
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE)

@@ -139,7 +139,7 @@ class Differentiated:
             absent = {v for v, here in zip(arrived, there, strict=True) if not here}
             if absent:
                 _leave_out(graph, arrived, absent)
-            program = self._programs[there] = self._make(graph, [])
+            program = self._programs[there] = self._make(graph, [("derivative", str(graph))])
         return program
 
 
