@@ -131,6 +131,24 @@ def test_results_carry_one_node():
     assert {id(t) for t in leaves} == {id(t) for t in (x, *net.parameters())}
 
 
+def test_looking_at_it():
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU())
+    compiled = nano.compile(lambda x: net(x))
+    x = normal(2, 2, 5, 5)
+    for _ in range(3):
+        compiled(x)
+    assert compiled.source().count("def program(") == 2
+    assert "Conv2dWeight" in compiled.passes()
+    assert "Conv2dWeight" not in str(compiled.graph())
+    found = compiled.report(x)
+    assert "\nbackward: " in found.title
+    assert {"Conv2d", "Conv2dWeight"} <= {row.name for row in found.rows}
+    assert [row.seconds is not None for row in found.rows if "Conv2d" in row.name][:2] == [
+        True,
+        False,
+    ]
+
+
 def test_between_other_operators():
     def make():
         net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())

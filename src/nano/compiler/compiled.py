@@ -278,7 +278,7 @@ class Compiled:
             ValueError: if there is no program yet, or none for such arguments.
         """
         if not args and not kwargs:
-            return report(self._program(), self._why_large, None)
+            return report(self._program().parts, self._why_large, None)
         given = list(leaves((args, kwargs)))
         entry = self._entries.get(self._key(args, kwargs, given))
         ready = [m for m in entry.made if m.guards.holds()] if entry else []
@@ -288,7 +288,7 @@ class Compiled:
                 f"{self._name} has no program for these arguments.",
                 hint="Call it with them three times first.",
             )
-        return report(ready[0].program, self._why_large, _tensors(given))
+        return report(ready[0].program.parts, self._why_large, _tensors(given))
 
     def __repr__(self) -> str:
         ready = sum(len(e.made) for e in self._entries.values())

@@ -68,8 +68,17 @@ class Report:
         return "\n".join(lines)
 
 
-def report(program: Program, why_large: str, tensors: Sequence[Any] | None) -> Report:
-    """See ``Compiled.report``."""
+def report(parts: Sequence[Program], why_large: str, tensors: Sequence[Any] | None) -> Report:
+    """See ``Compiled.report``; of a function with a backward program, only the first is timed."""
+    found = _of_part(parts[0], why_large, tensors)
+    for part in parts[1:]:
+        back = _of_part(part, why_large, None)
+        found.title += f"\nbackward: {back.title}"
+        found.rows += back.rows
+    return found
+
+
+def _of_part(program: Program, why_large: str, tensors: Sequence[Any] | None) -> Report:
     nodes = program.graph.nodes
     rows = [
         Row(n.name, sum(v.nbytes for v in {*n.reads(), *n.makes()}), n.line, _note(n))
