@@ -62,6 +62,7 @@ from .functions.selection import *
 from .functions.softmax import *
 from .functions.statistics import *
 from .functions.unary import *
+from .hook import compilers as _compilers
 from .layouts import (
     channels_last,
     channels_last_3d,
@@ -82,6 +83,15 @@ _ON_FIRST_USE = {"checkpoint", "compiler", "data", "models", "nn", "optim", "pro
 _ON_FIRST_USE |= {"train", "viz"}
 
 
+def _compile(*args: _Any, **options: _Any) -> _Any:
+    from .optimized import compile
+
+    return compile(*args, **options)
+
+
+_compilers.append(_compile)
+
+
 def __getattr__(name: str) -> _Any:
     """``nano.nn`` and its neighbours are imported when they are first asked for."""
     if name in _ON_FIRST_USE:
@@ -89,7 +99,7 @@ def __getattr__(name: str) -> _Any:
 
         return import_module(f"nano.{name}")
     if name == "compile":
-        from .compiler import compile
+        from .optimized import compile
 
         return compile
     raise AttributeError(f"module 'nano' has no attribute {name!r}")

@@ -12,7 +12,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["Call", "Read", "Write", "add_hook", "hooks", "reading", "remove_hook", "through_hooks"]
+__all__ = [
+    "Call",
+    "Read",
+    "Write",
+    "add_hook",
+    "compilers",
+    "hooks",
+    "reading",
+    "remove_hook",
+    "through_hooks",
+]
 
 
 class Write:
@@ -70,6 +80,10 @@ class Call:
 Hook = Callable[[Any, tuple[Any, ...], dict[str, Any], Callable[[], Any]], Any]
 
 hooks: list[Hook] = []
+
+#: ``nano.compile``, for layers, which stand below it and may be asked to compile themselves; the
+#: package puts it here.
+compilers: list[Callable[..., Any]] = []
 
 
 def add_hook(hook: Hook) -> None:

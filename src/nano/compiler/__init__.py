@@ -1,5 +1,5 @@
 """Turning functions into programs: trace, graph, passes, generated code."""
 
-from .compiled import Compiled, compile  # noqa: A004  (PyTorch's name)
+from .compiled import Compiled
 
-__all__ = ["Compiled", "compile"]
+__all__ = ["Compiled"]

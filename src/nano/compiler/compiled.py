@@ -10,7 +10,6 @@ from typing import Any
 
 from ..errors import GraphBreak, InputError
 from ..hook import hooks
-from ..nn.module import Module
 from ..tensor import Tensor
 from .codegen import Fused
 from .compare import difference, settle_constants
@@ -20,7 +19,6 @@ from .formula import UnsupportedError
 from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
 from .joint import settle_leaves
-from .modules import OptimizedModule
 from .passes import JOINT, LARGE_PASSES, PASSES
 from .program import Program
 from .regions import Region
@@ -30,10 +28,10 @@ from .surroundings import PLAIN
 from .trace import Trace, trace
 from .trees import leaves
 
-__all__ = ["Compiled", "compile"]
+__all__ = ["Compiled"]
 
 #: Programs that a function may have, for so many kinds of arguments.
-_LIMIT = 8
+LIMIT = 8
 #: So often two runs may differ from each other; then it is an error.
 _PATIENCE = 4
 
@@ -77,14 +75,14 @@ class _Entry:
 
 
 class Compiled:
-    """A function that is run as a program where there is one; see :func:`compile`."""
+    """A function that is run as a program where there is one; see :func:`nano.compile`."""
 
     def __init__(
         self,
         function: Callable[..., Any],
-        fallback: bool,
-        limit: int,
-        without: Iterable[str],
+        fallback: bool = False,
+        limit: int = LIMIT,
+        without: Iterable[str] = (),
         name: str = "",
     ) -> None:
         functools.update_wrapper(self, function)
@@ -348,68 +346,3 @@ def _passes(without: Iterable[str]) -> tuple[_Passes, _Passes]:
         for table in (PASSES, LARGE_PASSES)
     )
     return first, then
-
-
-def compile(
-    fn: Callable[..., Any] | None = None,
-    *,
-    fallback: bool = False,
-    limit: int = _LIMIT,
-    without: Iterable[str] = (),
-) -> Any:
-    """Turn a function into a program that computes the same with less work; a decorator too.
-
-    The function may do all that a training step does: forward, loss, ``backward()``, an
-    optimizer's step, writes into buffers, random draws. Or it is a module, or a part of a step:
-    what it returns can be differentiated outside, by a second program, and hangs on one node of
-    the graph (``CompiledFunctionBackward``), which has no second derivative.
-
-    In its first two calls with arguments of some kind (shapes, dtypes, modes, Python values) it
-    is watched as it runs; if both did the same, the program takes its place from the third call
-    on. It is made anew when what it refers to has changed: a layer's mode, a parameter that was
-    replaced. Learning rates and whatever else an optimizer is set to may change at any time.
-
-    What a program cannot do again is an error: reading values into Python (``item()``,
-    ``print``, ``if tensor:``), changing variables that it depends on (a counter), or doing
-    something else at each call. Other effects of the function, such as printing or appending to
-    a list, happen only while it is watched.
-
-    Args:
-        fn: a function of any arguments, which may be nested in tuples, lists and dicts; or a
-            Module. ``module.compile()`` does the same in place.
-        fallback: run a function that cannot be compiled as it is, with one warning.
-        limit: for so many kinds of arguments a program is made, and so often for each, if what
-            the function refers to changes; beyond, it runs as it is.
-        without: names of passes to leave out, see ``nano.compiler.passes``; ``"native"`` to call
-            operator after operator also where all, or many small ones, could be one native
-            function; ``"regions"`` where many small ones could.
-
-    Returns:
-        A callable with ``passes()``, ``graph()``, ``source()`` and ``report()``, to look at the
-        latest program. For a Module it is one too, an ``OptimizedModule``: its parameters, modes
-        and names in ``state_dict()`` are the module's.
-
-    Raises:
-        GraphBreak: when called, if it cannot be compiled and ``fallback`` is not set.
-
-    >>> @nano.compile
-    ... def area(width, height):
-    ...     return width * height + 1
-    >>> for _ in range(3):
-    ...     y = area(nano.ones(2), nano.tensor([2.0, 3.0]))
-    >>> y
-    tensor([3., 4.])
-    >>> model = nano.compile(nano.nn.Linear(2, 1))
-    >>> for _ in range(3):
-    ...     loss = model(nano.ones(4, 2)).square().mean()
-    ...     loss.backward()
-    >>> model.weight.grad.shape
-    (1, 2)
-    """
-    if fn is None:
-        return functools.partial(compile, fallback=fallback, limit=limit, without=without)
-    if not isinstance(fn, Module):
-        return Compiled(fn, fallback, limit, without)
-    again = functools.partial(compile, fallback=fallback, limit=limit, without=without)
-    run = Compiled(fn.call_uncompiled, fallback, limit, without, type(fn).__name__)
-    return OptimizedModule(fn, run, again)

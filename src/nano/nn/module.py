@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from ..autograd.engine import clear_gradients
 from ..errors import AttributeMissingError, InputError, RegistrationError, TypeMismatchError
 from ..handles import HookHandle
-from ..hook import hooks, through_hooks
+from ..hook import compilers, hooks, through_hooks
 from ..tensor import Tensor
 from . import state
 from .convert import conversion_from
@@ -99,9 +99,7 @@ class Module:
         >>> layer(nano.ones(3, 2)).shape
         (3, 1)
         """
-        from ..compiler import compile  # noqa: A004  (PyTorch's name)
-
-        self.__dict__["_compiled_call"] = compile(self.call_uncompiled, **options)
+        self.__dict__["_compiled_call"] = compilers[-1](self.call_uncompiled, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has other parameters: the program is not for it.

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import checkpoint
 from ..autograd import no_grad
-from ..compiler import compile as compiled
+from ..compiler import Compiled
 from ..errors import AnomalyError, CheckpointError, InputError, ShapeError, TypeMismatchError
 from ..random import Generator, default_generator
 from ..tensor import Tensor, wrap
@@ -87,7 +87,7 @@ class Trainer:
         self.out = None if out is None else Path(out)
         self.about = dict(about or {})
         self.precision = precision
-        self._whole_step: Any = compiled(self._forward_and_back) if compile else None
+        self._whole_step: Any = Compiled(self._forward_and_back) if compile else None
         self.epochs = self.epoch = self.batch = self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None

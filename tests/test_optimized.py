@@ -7,10 +7,9 @@ import pytest
 
 import nano
 from nano import nn
-from nano.compiler.modules import OptimizedModule
+from nano.optimized import OptimizedModule
 from nano.train import Trainer
-
-from .both import REORDERED, allowed, assert_alike, check, normal
+from tests.compiler.both import REORDERED, allowed, assert_alike, check, normal
 
 
 class Net(nn.Module):
