@@ -23,6 +23,7 @@ import numba
 from numba import prange
 
 from .. import threads
+from . import ahead
 
 __all__ = ["Kernel", "inline", "kernel", "prange"]
 
@@ -111,6 +112,15 @@ def _compile(function: Callable[..., Any], parallel: bool, fastmath: Any, kept: 
         numba.config.CACHE_DIR = before
 
 
+def _on_disk(compiled: Any) -> bool:
+    """Whether some form of a function was compiled before; yes, too, if nothing is kept."""
+    folder, function = compiled.stats.cache_path, compiled.py_func
+    if folder is None:
+        return True
+    module = function.__module__.rpartition(".")[2]
+    return any(Path(folder).glob(f"{module}.{function.__qualname__}-*.nbi"))
+
+
 def inline(function: Callable[..., Any]) -> Any:
     """A function that kernels call: compiled into them."""
     return numba.njit(inline="never", error_model="numpy", fastmath=_FAST, nogil=True)(function)
@@ -149,6 +159,8 @@ class Kernel:
         if self._parallel is None:
             _start_pool()
             self._parallel = _compile(self._function, True, self._fastmath, self._kept)
+            if ahead.of_a_network(self.__name__) and not _on_disk(self._parallel):
+                ahead.start()
         return self._parallel(*args)
 
     def over(self, elements: int) -> Any:

@@ -1,0 +1,75 @@
+"""Compiling ahead, the first time ever: another process compiles what comes next.
+
+Numba compiles one kernel at a time in a process. While this one compiles what a convolutional
+network needs on its way forward, its derivatives, which it will want some seconds later, are
+compiled by another on another core, and lie on disk when they are asked for. That process is
+started once, when such a kernel is found nowhere on disk, and ended with this one at the latest.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..memory import channels_last
+from ..registry import kernels
+
+__all__ = ["compile_derivatives", "of_a_network", "start"]
+
+_SWITCH = "NANO_COMPILE_AHEAD"
+#: Kernels of a training step's forward pass that take long to compile.
+_FORWARD = {"_statistics_rows", "_convolve"}
+
+
+def of_a_network(name: str) -> bool:
+    """Whether a kernel's name says that derivatives of a network will follow."""
+    return name in _FORWARD and os.environ.get(_SWITCH) != "off"
+
+
+@cache
+def start() -> subprocess.Popen[bytes] | None:
+    """Start the process, once; None if it cannot be."""
+    if not sys.executable or hasattr(sys, "frozen"):
+        return None
+    code = f"import sys; sys.path[:] = {sys.path!r}; " + (
+        "from nano.backends.fused.ahead import compile_derivatives; compile_derivatives()"
+    )
+    quiet: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    quiet["stderr"] = subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env=os.environ | {_SWITCH: "off"}, **quiet
+        )
+    except OSError:
+        return None
+    atexit.register(_end, process)
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(OSError):
+        process.terminate()
+        process.wait(10)
+
+
+def compile_derivatives() -> None:
+    """Call what the backward pass of a convolutional network calls, once, for small arrays."""
+    n, c, size = 128, 64, 8
+    g, x = (channels_last((n, c, size, size), np.float32) for _ in range(2))
+    g.fill(0)
+    x.fill(0)
+    row = np.ones(c, np.float32)
+    kernels.batch_norm_backward(g, x, None, row, row, row, row, 1e-5, "relu", True, False)
+    one = (1, 1)
+    kernels.conv2d_weight(g, x, (3, 3), one, (one, one), one, 1)
+    kernels.sgd_step([row], [row.copy()], [row.copy()], 0.1, 0.9, 0.0, 0.0, False, False, False)
+    pooled = channels_last((n, c, 1, 1), np.float32)
+    pooled.fill(0)
+    kernels.adaptive_avg_pool2d_backward(pooled, (size, size))
