@@ -1,4 +1,4 @@
-"""Convolutions of ResNet-18, ResNet-20 and AlexNet: ``python -m benchmarks.convolution``.
+"""Convolutions of LeNet, ResNet-18, ResNet-20 and AlexNet: ``python -m benchmarks.convolution``.
 
 Forward, the gradient of the input and that of the weight: nano's kernels beside PyTorch's
 operators, both channels-last, in turn, in billions of operations a second; and what one large
@@ -30,10 +30,11 @@ class Shape:
     out: int
     kernel: int = 3
     stride: int = 1
+    padded: bool = True
 
     @property
     def padding(self) -> int:
-        return self.kernel // 2
+        return self.kernel // 2 if self.padded else 0
 
     @property
     def out_size(self) -> int:
@@ -51,6 +52,7 @@ class Shape:
 
 
 NETWORKS = {
+    "LeNet, 128": [Shape(128, 1, 28, 6, 5), Shape(128, 6, 14, 16, 5, padded=False)],
     "ResNet-18, 64": [
         Shape(64, 3, 32, 64),
         Shape(64, 64, 32, 64),

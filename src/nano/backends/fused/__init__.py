@@ -12,7 +12,7 @@ from importlib import import_module, util
 from typing import Any
 
 from ..registry import available, kernels, register, unavailable
-from . import suits, suits_dense
+from . import suits, suits_convolution, suits_dense
 
 __all__: list[str] = []
 
@@ -50,10 +50,9 @@ _offer("softmax", suits.softmax, "softmax", "log_softmax")
 _offer("softmax", suits.softmax_backward, "softmax_backward", "log_softmax_backward")
 _offer("attention", suits.attention, "attention")
 _offer("attention", suits.attention_backward, "attention_backward")
-_offer("winograd", suits.conv2d, "conv2d")
-_offer("winograd", suits.conv2d_epilogue, "conv2d_epilogue")
-_offer("winograd", suits.conv_transpose2d, "conv_transpose2d")
-_offer("winograd_weight", suits.conv2d_weight, "conv2d_weight")
+for _name in ("conv2d", "conv_transpose2d", "conv2d_weight"):
+    _offer("convolution", getattr(suits_convolution, _name), _name)
+_offer("winograd", suits_convolution.conv2d_epilogue, "conv2d_epilogue")
 _offer("embedding", suits.embedding_backward, "embedding_backward")
 
 for _name in ("relu", "exp", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"):

@@ -11,9 +11,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from .. import precision
-from ..onednn.library import UnavailableError, library
-
 __all__ = ["BFLOAT16", "FLOAT32", "large"]
 
 FLOAT32 = np.dtype(np.float32)
@@ -113,82 +110,3 @@ def embedding_backward(grad_output, index, rows, padding_idx):
     if not rows:
         return "there is nothing to add to"
     return large(grad_output)
-
-
-def conv2d(x, weight, bias, stride, padding, dilation, groups, token=None):
-    (top, bottom), (left, right) = padding
-    size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
-    return _winograd(x, weight, weight.shape, size, stride, dilation, groups)
-
-
-def conv2d_epilogue(
-    x,
-    weight,
-    bias,
-    scale,
-    residual,
-    activation,
-    stride,
-    padding,
-    dilation,
-    groups,
-    token=None,
-):
-    if activation is not None and activation[0] != "relu":
-        return "Winograd's algorithm comes with a ReLU, not with other activations"
-    return conv2d(x, weight, bias, stride, padding, dilation, groups)
-
-
-def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, groups, token=None):
-    if _widest(padding) > 2:
-        return "the weight turned round would need a negative padding"
-    return _winograd(x, weight, weight.shape, output_size, stride, dilation, groups)
-
-
-def conv2d_weight(grad_output, x, kernel_size, stride, padding, dilation, groups):
-    if _widest(padding) > 2:
-        return "weights that meet nothing but padding would not be exactly 0"
-    shape = (grad_output.shape[1], x.shape[1], *kernel_size)
-    size = grad_output.shape[2:]
-    return _winograd(x, grad_output, shape, size, stride, dilation, groups, fewest=32)
-
-
-def _widest(padding: Any) -> int:
-    (top, bottom), (left, right) = padding
-    return max(top, bottom, left, right)
-
-
-def _winograd(
-    x: Any,
-    other: Any,
-    weight: Any,
-    size: Any,
-    stride: Any,
-    dilation: Any,
-    groups: int,
-    fewest: int = 64,
-) -> bool | str:
-    """For a weight and images of a result of these shapes.
-
-    Measured (benchmarks/convolution.py): it pays for many channels and many tiles of 4x4
-    pixels, of which 10 at least are in the image.
-    """
-    o, c, kh, kw = weight
-    if kh != 3 or kw != 3 or stride != (1, 1) or dilation != (1, 1) or groups != 1:
-        return "Winograd's algorithm is for 3x3 kernels of stride 1"
-    h, w = size
-    tiles = -(-h // 4) * -(-w // 4)
-    if h * w < 10 * tiles:
-        return "Winograd's algorithm pays where tiles of 4x4 pixels fit the image"
-    tiles *= len(x)
-    if min(o, c) < 64 or tiles < fewest or tiles * o * c < 1 << 20:
-        return "Winograd's algorithm pays for more channels and pixels"
-    if x.dtype is not FLOAT32 or other.dtype is not FLOAT32:
-        return f"Winograd's algorithm is exact enough in float32, not in {x.dtype}"
-    if precision.rounds_to_bfloat16():
-        return "products may be rounded, in which oneDNN is faster still"
-    try:
-        library()
-    except UnavailableError as reason:
-        return f"the products are oneDNN's: {reason}"
-    return True

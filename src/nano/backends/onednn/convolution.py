@@ -412,7 +412,8 @@ def accepts_conv2d_weight(
     return reason
 
 
-# Winograd's algorithm has fewer multiplications, where it pays (fused/winograd.py).
+# Where it pays: Winograd's algorithm, with fewer multiplications (fused/winograd.py), and vectors
+# that few channels fill (fused/direct.py).
 register("conv2d", conv2d, backend="onednn", accepts=accepts_conv2d, behind="fused")
 register(
     "conv_transpose2d",
