@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nano
 from nano.backends import explain, is_available, kernels, use
 
 pytestmark = pytest.mark.skipif(
@@ -39,18 +40,23 @@ def _reference(name, *args):
         return getattr(kernels, name)(*args)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
-    channels=st.sampled_from([(64, 192), (128, 64), (97, 131), (256, 64)]),
+    images=st.sampled_from(
+        [
+            *((32, 64, 192), (32, 128, 64), (32, 97, 131), (32, 256, 64)),
+            *((256, 16, 16), (96, 16, 48), (64, 32, 32), (64, 64, 16), (32, 64, 64)),
+        ]
+    ),
     size=st.tuples(st.integers(7, 13), st.integers(7, 13)),
     top=st.integers(0, 2),
     left=st.integers(0, 2),
     bottom=st.integers(0, 2),
     seed=st.integers(0, 99),
 )
-def test_it_is_the_convolution_and_its_transposes(channels, size, top, left, bottom, seed):
-    c, o = channels
-    x, w = _operands(32, c, o, *size, seed)
+def test_it_is_the_convolution_and_its_transposes(images, size, top, left, bottom, seed):
+    n, c, o = images
+    x, w = _operands(n, c, o, *size, seed)
     bias = np.linspace(-1, 1, o, dtype=np.float32)
     how = (_ONE, ((top, bottom), (left, 1)), _ONE, 1)
     exact = _reference("conv2d", x, w, bias, *how)
@@ -65,6 +71,19 @@ def test_it_is_the_convolution_and_its_transposes(channels, size, top, left, bot
         _assert_close(_fused("conv2d_weight", *args), _reference("conv2d_weight", *args))
 
 
+@pytest.mark.parametrize(("c", "size"), [(16, (30, 530)), (64, (4, 256)), (128, (8, 1050))])
+def test_wide_images_are_cut_and_threads_may_share_the_outputs(c, size):
+    x, w = _operands(1, c, c, *size, 0)
+    how = (_ONE, ((1, 1), (1, 1)), _ONE, 1)
+    threads = nano.get_num_threads()
+    nano.set_num_threads(5)
+    try:
+        for name, args in (("conv2d", (x, w, None, *how)), ("conv2d_weight", (x, x, (3, 3), *how))):
+            _assert_close(_fused(name, *args), _reference(name, *args))
+    finally:
+        nano.set_num_threads(threads)
+
+
 def _fits(size):
     """Whether 10 of the 16 pixels of a tile are in the image."""
     return np.prod(size) >= 10 * np.prod([-(-n // 4) for n in size])
@@ -72,7 +91,11 @@ def _fits(size):
 
 @pytest.mark.parametrize("mean", [0, 10])
 @pytest.mark.parametrize(
-    ("n", "c", "o", "size"), [(64, 64, 64, 32), (64, 128, 192, 14), (64, 512, 256, 4)]
+    ("n", "c", "o", "size"),
+    [
+        *((64, 64, 64, 32), (64, 128, 192, 14), (64, 512, 256, 4)),
+        *((128, 16, 16, 32), (128, 32, 32, 16), (128, 64, 64, 8)),
+    ],
 )
 def test_the_error_is_a_few_roundings(n, c, o, size, mean):
     x, w = _operands(n, c, o, size, size, 0)
@@ -112,9 +135,10 @@ def test_arrays_may_lie_in_any_way():
         _assert_close(_fused("conv2d_weight", *args), _reference("conv2d_weight", *args))
 
 
+@pytest.mark.parametrize("channels", [(64, 128), (64, 64)])
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 3e38])
-def test_what_is_not_finite_stays_where_it_belongs(odd):
-    x, w = _operands(32, 64, 128, 8, 8, 0)
+def test_what_is_not_finite_stays_where_it_belongs(odd, channels):
+    x, w = _operands(32, *channels, 8, 8, 0)
     x[3, 5, 2, 2] = odd
     args = (x, w, None, _ONE, ((1, 1), (1, 1)), _ONE, 1)
     ours, exact = _fused("conv2d", *args), _reference("conv2d", *args)
@@ -126,9 +150,10 @@ def test_what_is_not_finite_stays_where_it_belongs(odd):
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 3e38])
 @pytest.mark.parametrize("where", ["image", "gradient"])
-def test_one_channel_that_is_not_finite_leaves_the_others_alone(odd, where):
+@pytest.mark.parametrize("o", [64, 128])
+def test_one_channel_that_is_not_finite_leaves_the_others_alone(odd, where, o):
     x, _ = _operands(32, 64, 1, 8, 8, 0)
-    g, _ = _operands(32, 128, 1, 8, 8, 1)
+    g, _ = _operands(32, o, 1, 8, 8, 1)
     (x if where == "image" else g)[3, 5, 2, 2] = odd
     args = (g, x, (3, 3), _ONE, ((1, 1), (1, 1)), _ONE, 1)
     ours, exact = _fused("conv2d_weight", *args), _reference("conv2d_weight", *args)
@@ -149,6 +174,7 @@ def test_strides_and_small_work_are_refused():
         (x[:0], w, _ONE),
         (x[:, :32], w[:, :32], _ONE),
         (x[:4], w, _ONE),
+        (x[:, :24], w[:, :24], _ONE),
         (x.astype(np.float64), w.astype(np.float64), _ONE),
     ):
         assert _is_refused("conv2d", a, b, None, stride, padding, _ONE, 1)
@@ -168,11 +194,12 @@ def _is_refused(name, *args):
 @pytest.mark.parametrize("relu", [None, ("relu",)])
 @pytest.mark.parametrize("added", [False, True])
 @pytest.mark.parametrize("scaled", [False, True])
-def test_what_follows(relu, added, scaled):
-    x, w = _operands(32, 64, 128, 8, 11, 0)
+@pytest.mark.parametrize("o", [64, 128])
+def test_what_follows(relu, added, scaled, o):
+    x, w = _operands(32, 64, o, 8, 11, 0)
     rng = np.random.default_rng(1)
-    bias, scale = rng.standard_normal((2, 128), np.float32)
-    residual = rng.standard_normal((32, 128, 8, 11), np.float32) if added else None
+    bias, scale = rng.standard_normal((2, o), np.float32)
+    residual = rng.standard_normal((32, o, 8, 11), np.float32) if added else None
     args = (x, w, bias, scale if scaled else None, residual, relu, _ONE, (_ONE, _ONE), _ONE, 1)
     _assert_close(_fused("conv2d_epilogue", *args), _reference("conv2d_epilogue", *args))
 

@@ -105,8 +105,8 @@ def _winograd(
 ) -> bool | str:
     """For a weight and images of a result of these shapes.
 
-    Measured (benchmarks/convolution.py): it pays for many channels and many tiles of 4x4
-    pixels, of which 10 at least are in the image.
+    Measured (benchmarks/convolution.py): it pays for many channels, or some that are whole
+    vectors, and many tiles of 4x4 pixels, of which 10 at least are in the image.
     """
     o, c, kh, kw = weight
     if kh != 3 or kw != 3 or stride != (1, 1) or dilation != (1, 1) or groups != 1:
@@ -116,7 +116,11 @@ def _winograd(
     if h * w < 10 * tiles:
         return "Winograd's algorithm pays where tiles of 4x4 pixels fit the image"
     tiles *= len(x)
-    if min(o, c) < 64 or tiles < fewest or tiles * o * c < 1 << 20:
+    if max(o, c) <= 64 and not o % 16 and not c % 16:  # whole vectors, and no library's calls
+        enough = tiles * o * c >= 1 << 18
+    else:
+        enough = min(o, c) >= 64 and tiles >= fewest and tiles * o * c >= 1 << 20
+    if not enough:
         return "Winograd's algorithm pays for more channels and pixels"
     if x.dtype is not FLOAT32 or other.dtype is not FLOAT32:
         return f"Winograd's algorithm is exact enough in float32, not in {x.dtype}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
@@ -20,7 +21,7 @@ from numba.extending import intrinsic
 
 from .jit import inline
 
-__all__ = ["GROUP", "LANES", "product", "transpose"]
+__all__ = ["GROUP", "LANES", "product", "products", "transpose"]
 
 _FEATURES = get_host_cpu_features()
 _WIDE = bool(_FEATURES.get("avx512f"))
@@ -28,6 +29,7 @@ _WIDE = bool(_FEATURES.get("avx512f"))
 LANES = 16 if _WIDE else 8
 GROUP = 8 if _WIDE else 4
 
+_ONE = np.float32(1)
 _I64, _F32 = ir.IntType(64), ir.FloatType()
 _VECTOR, _INDICES = ir.VectorType(_F32, LANES), ir.VectorType(ir.IntType(32), LANES)
 
@@ -70,8 +72,11 @@ def transpose(typing: Any, x: Any, x_row: Any, y: Any, y_row: Any) -> Any:
     return types.void(i64, i64, i64, i64), code
 
 
-def _tile(rows: int, vectors: int) -> Any:
-    """The product of ``rows`` rows of a and ``vectors`` vectors of columns of b."""
+def _tile(rows: int, vectors: int, step: int | None = None) -> Any:
+    """The product of ``rows`` rows of a and ``vectors`` vectors of columns of b.
+
+    With ``step`` in place of ``a_row``, addresses need no additions.
+    """
 
     @intrinsic
     def tile(typing: Any, depth: Any, scale: Any, a: Any, a_row: Any, a_column: Any,
@@ -83,6 +88,8 @@ def _tile(rows: int, vectors: int) -> Any:
 
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             depth, scale, a, a_row, a_column, b, b_row, add, c, c_row = args
+            if step is not None:
+                a_row = _I64(step)
             sums = [
                 [cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(rows)
             ]
@@ -135,6 +142,8 @@ def _tile(rows: int, vectors: int) -> Any:
 
 
 _group_2, _group_1, _row_2, _row_1 = _tile(GROUP, 2), _tile(GROUP, 1), _tile(1, 2), _tile(1, 1)
+#: As many sums, where there is one vector of columns only; and where a's rows are one, too.
+_tall, _tall_dense = _tile(2 * GROUP, 1), _tile(2 * GROUP, 1, LANES)
 
 
 @inline
@@ -159,3 +168,21 @@ def product(rows, columns, depth, scale, a, a_row, a_column, b, b_row, add, c, c
                     _row_2(depth, scale, a_at, a_row, a_column, b_at, b_row, add, to, c_row)
                 else:
                     _row_1(depth, scale, a_at, a_row, a_column, b_at, b_row, add, to, c_row)
+
+
+@inline
+def products(rows, columns, depth, a, a_row, a_column, b, b_row, add, c, c_row):
+    """c = a b, or c + that if ``add``, for any number of rows; see ``product``."""
+    i = 0
+    while columns == LANES and i + 2 * GROUP <= rows:
+        a_at, c_at = a + 4 * i * a_row, c + 4 * i * c_row
+        if a_row == LANES:
+            _tall_dense(depth, _ONE, a_at, a_row, a_column, b, b_row, add, c_at, c_row)
+        else:
+            _tall(depth, _ONE, a_at, a_row, a_column, b, b_row, add, c_at, c_row)
+        i += 2 * GROUP
+    while i < rows:
+        some = min(GROUP, rows - i)
+        a_at, c_at = a + 4 * i * a_row, c + 4 * i * c_row
+        product(some, columns, depth, _ONE, a_at, a_row, a_column, b, b_row, add, c_at, c_row)
+        i += some

@@ -1,7 +1,7 @@
 """3x3 convolutions by Winograd's algorithm, with 36 multiplications where there were 144.
 
 An output of 4x4 pixels needs an input of 6x6. Both are brought to a basis in which the
-convolution is a product element by element, so that for many channels it becomes 36 matrix
+convolution is a product element by element, so that for all channels it becomes 36 matrix
 products (tiles, channels) x (channels, channels), one for each point of the basis:
 
     y = A^T [(G w G^T) * (B^T x B)] A
@@ -11,11 +11,13 @@ follows the convolution (a scale, a bias, a residual, a ReLU) is done as the res
 Where a result is not finite, the sum is done again as it is written: on the way here, an infinity
 in one pixel would become NaN in its neighbours.
 
-The basis and its sources are in ``winograd_basis``.
+The basis and its sources are in ``winograd_basis``, the way there and back in
+``winograd_tiles``.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,126 +28,79 @@ from numpy.typing import NDArray
 from .. import threads
 from ..memory import channels_last, empty
 from ..onednn import convolution, epilogue
-from .jit import inline, kernel, prange
-from .sgemm import NORMAL, address, sgemm
-from .winograd_basis import (
-    POINTS,
-    SLAB,
-    SQUARE,
-    STEP,
-    from_weight,
+from .jit import kernel, prange
+from .sgemm import NORMAL, sgemm
+from .tiles import GROUP, LANES, products
+from .winograd_basis import SQUARE
+from .winograd_tiles import (
+    LINE,
+    basis_to_results,
     images_to_basis,
-    tiles_in,
-    to_result,
+    lines,
+    scratch_for_images,
+    scratch_for_weight,
+    weight_to_basis,
+    work,
 )
 
 __all__ = ["conv2d", "conv2d_epilogue", "conv_transpose2d"]
 
 _f = np.float32
-#: Tiles of a block, at least and at most: enough for the products to be quick, few enough to
-#: stay near.
-_FEWEST, _MOST = 64, 128
 
 
 @kernel
 def _weight_to_basis(w, input_step, output_step, turned, u):
-    """u (inputs, 36, outputs) = G w G^T, ``turned`` by half a circle or not.
-
-    The nine numbers for an input and an output begin at their steps in w.
-    """
-    inputs, _, outputs = u.shape
-    for i in prange(inputs):
-        s = np.empty((SQUARE, SLAB), np.float32)
-        for o in range(0, outputs, SLAB):
-            first = min(o, outputs - SLAB)  # the last slab may overlap the one before
-            for k in range(SLAB):
-                start = i * input_step + (first + k) * output_step
-                for tap in range(9):
-                    s[POINTS * (tap // 3) + tap % 3, k] = w[start + (8 - tap if turned else tap)]
-            for j in range(3):
-                from_weight(s, j, POINTS)
-            for j in range(POINTS):
-                from_weight(s, POINTS * j, 1)
-            for j in range(SQUARE):
-                row = u[i, j, first : first + SLAB]
-                for k in range(SLAB):
-                    row[k] = s[j, k]
-
-
-@inline
-def _basis_to_results(m, outputs, some, down, across, start, count, scale, bias, residual, relu, y):
-    """``count`` tiles of y (n, h, w, o) = A^T m A scale + bias, ``some`` channels from ``outputs``
-    on. A ``residual`` of the shape of y is added, one of another shape is none.
-
-    Returns:
-        Not 0 if a result is not finite.
-    """
-    _, height, width, _ = y.shape
-    s = np.empty((SQUARE, SLAB), np.float32)
-    adds = residual.size == y.size
-    not_finite = _f(0)
-    for t in range(count):
-        image, place = divmod(start + t, down * across)
-        y0, x0 = place // across * STEP, place % across * STEP
-        for c in range(0, some, SLAB):
-            first = min(c, some - SLAB)
-            for i in range(SQUARE):
-                row = m[i, t * some + first : t * some + first + SLAB]
-                for k in range(SLAB):
-                    s[i, k] = row[k]
-            for j in range(POINTS):
-                to_result(s, j, POINTS)
-            for i in range(STEP):
-                to_result(s, POINTS * i, 1)
-            a = scale[outputs + first : outputs + first + SLAB]
-            b = bias[outputs + first : outputs + first + SLAB]
-            for i in range(min(STEP, height - y0)):
-                for j in range(min(STEP, width - x0)):
-                    at = POINTS * i + j
-                    for k in range(SLAB):
-                        s[at, k] = s[at, k] * a[k] + b[k]
-                    if adds:
-                        r = residual[image, y0 + i, x0 + j, outputs + first :]
-                        for k in range(SLAB):
-                            s[at, k] += r[k]
-                    row = y[image, y0 + i, x0 + j, outputs + first : outputs + first + SLAB]
-                    for k in range(SLAB):
-                        value = s[at, k]
-                        not_finite += value * _f(0)
-                        row[k] = _f(0) if relu and value < _f(0) else value
-    return not_finite
+    """u (36, inputs, outputs) = G w G^T from the flat weight, ``turned`` round or not."""
+    for i in prange(u.shape[1]):
+        scratch = scratch_for_weight()
+        weight_to_basis(w, i, input_step, output_step, turned, scratch, u)
 
 
 @kernel
-def _convolve(
-    multiply, x, u, scale, bias, residual, relu, top, left, down, across, most, slabs, y, odd
-):
-    """y (n, h, w, o) from x (n, h, w, c) and u (c, 36, o).
+def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y, odd):
+    """y (n, h, w, o) from x (n, h, w, c) and u (36, c, o).
 
-    A piece of work is ``most`` tiles and one of ``slabs`` parts of the outputs; ``odd`` has a
-    number for each: not 0 if a result there is not finite.
+    A piece of work is a share of the strips and one of ``slabs`` parts of the outputs, ``most``
+    strips at a time; ``odd`` has a number for each: not 0 if a result there is not finite.
     """
-    channels, outputs = x.shape[3], y.shape[3]
-    tiles = y.shape[0] * down * across
+    n, _, _, channels = x.shape
+    outputs = y.shape[3]
+    strips = n * grid.down * grid.pieces
+    parts = odd.size // slabs
     for unit in prange(odd.size):
-        block, slab = divmod(np.int64(unit), slabs)
-        start = block * most
-        count = min(most, tiles - start)
-        first, end = slab * outputs // slabs, (slab + 1) * outputs // slabs
+        part, slab = divmod(np.int64(unit), slabs)
+        stop = (part + 1) * strips // parts
+        first = slab * (outputs // LANES) // slabs * LANES
+        end = outputs if slab + 1 == slabs else (slab + 1) * (outputs // LANES) // slabs * LANES
         some = end - first
-        v = np.empty((SQUARE, most * channels + SLAB), np.float32)
-        m = np.empty((SQUARE, most * some + SLAB), np.float32)
-        images_to_basis(x, top, left, down, across, start, count, v)
-        for i in range(SQUARE):
-            sgemm(
-                *(multiply, NORMAL, NORMAL),
-                *(count, some, channels, _f(1)),
-                *(v[i].ctypes.data, channels, u[0, i, first:].ctypes.data, SQUARE * outputs),
-                *(_f(0), m[i].ctypes.data, some),
+        room = (most * grid.wide + GROUP - 1) // GROUP * GROUP
+        scratch = scratch_for_images(grid)
+        v = lines(SQUARE, room * channels + LANES)
+        # Products in the registers read a group of rows before they write it.
+        there = multiply == 0 and some == channels <= 2 * LANES
+        m = v if there else lines(SQUARE, room * some + LANES)
+        odd[unit] = _f(0)
+        for start in range(part * strips // parts, stop, most):
+            count = min(most, stop - start)
+            tiles = images_to_basis(x, grid, start, count, scratch, v)
+            if multiply != 0:
+                for i in range(SQUARE):
+                    sgemm(
+                        *(multiply, NORMAL, NORMAL, tiles, some, channels, _f(1)),
+                        *(v[i].ctypes.data, channels, u[i, 0, first:].ctypes.data, outputs),
+                        *(_f(0), m[i].ctypes.data, some),
+                    )
+            else:
+                rows = (tiles + GROUP - 1) // GROUP * GROUP
+                v[:, tiles * channels : rows * channels] = _f(0)
+                for i in range(SQUARE):
+                    products(
+                        *(rows, some, channels, v[i].ctypes.data, channels, 1),
+                        *(u[i, 0, first:].ctypes.data, outputs, False, m[i].ctypes.data, some),
+                    )
+            odd[unit] += basis_to_results(
+                m, first, some, grid, start, count, scale, bias, residual, relu, scratch, y
             )
-        odd[unit] = _basis_to_results(
-            m, first, some, down, across, start, count, scale, bias, residual, relu, y
-        )
 
 
 class _Kept(threading.local):
@@ -159,7 +114,7 @@ _kept = _Kept()
 
 
 def _transformed(weight: NDArray, turned: bool, token: Any) -> NDArray:
-    """The weight in the basis of the algorithm, (inputs, 36, outputs).
+    """The weight in the basis of the algorithm, (36, inputs, outputs).
 
     ``token`` is None, or the owner of the weight's memory and the version of its content: what
     was made is kept until the version moves or the owner goes.
@@ -173,8 +128,9 @@ def _transformed(weight: NDArray, turned: bool, token: Any) -> NDArray:
             return kept[place][1]
     inputs, outputs = (o, c) if turned else (c, o)
     steps = (9 * c, 9) if turned else (9, 9 * c)
-    u = kept[place][1] if place in kept else empty((inputs, SQUARE, outputs), np.float32)
-    _weight_to_basis(np.ascontiguousarray(weight).reshape(-1), *steps, turned, u)
+    u = kept[place][1] if place in kept else _aligned((SQUARE, inputs, outputs))
+    flat = np.ascontiguousarray(weight).reshape(-1)
+    _weight_to_basis.over(u.size)(flat, *steps, turned, u)
     kept[place] = version, u
     return u
 
@@ -194,24 +150,29 @@ def _run(
 ) -> NDArray | None:
     """The convolution, ``turned`` from the weight's outputs to its inputs; None if not finite."""
     o, c = weight.shape[:2]
-    outputs = c if turned else o
+    inputs, outputs = (o, c) if turned else (c, o)
     u = _transformed(weight, turned, token)
     y = channels_last((x.shape[0], outputs, *size), np.float32)
-    down, across = tiles_in(*size)
-    tiles, team = x.shape[0] * down * across, threads.this_thread()
-    rounds = -(-tiles // (_MOST * team))
-    most = min(max(-(-tiles // (rounds * team)), _FEWEST), tiles)
-    blocks = -(-tiles // most)
-    slabs = min(-(-team // blocks), outputs // SLAB)
-    odd = np.empty(blocks * slabs, np.float32)
+    images = y.transpose(0, 2, 3, 1)
+    multiply, most, grid = work(inputs, outputs, images, top, left)
+    strips, team = len(images) * grid.down * grid.pieces, threads.this_thread()
+    most = max(1, min(most, -(-strips // team)))
+    parts = min(team, -(-strips // most))
+    slabs = min(-(-team // parts), outputs // LANES)
+    odd = np.empty(parts * slabs, np.float32)
     b = np.zeros(outputs, np.float32) if bias is None else np.ascontiguousarray(bias)
     s = np.ones(outputs, np.float32) if scale is None else np.ascontiguousarray(scale)
     added = np.empty((1, 1, 1, 0), np.float32) if residual is None else _pixels(residual)
-    _convolve(
-        *(address(), _pixels(x), u, s, b, added, relu, top, left, down, across, most, slabs),
-        *(y.transpose(0, 2, 3, 1), odd),
-    )
+    _convolve(multiply, _pixels(x), u, s, b, added, relu, grid, most, slabs, images, odd)
     return None if odd.any() else y
+
+
+def _aligned(shape: tuple[int, ...]) -> NDArray:
+    """A new float32 array that begins a line of the cache; see ``lines``."""
+    size = math.prod(shape)
+    memory = empty((size + LINE // 4,), np.float32)
+    skip = -memory.ctypes.data % LINE // 4
+    return memory[skip : skip + size].reshape(shape)
 
 
 def _pixels(x: NDArray) -> NDArray:
