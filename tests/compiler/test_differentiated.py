@@ -100,8 +100,12 @@ def test_models(name, steps):
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE)
-def test_operators(case):
-    compiled = nano.compile(lambda *x: case.call(nano, *x))
+# Each native function takes a second to compile, and each loop.
+@pytest.mark.parametrize(
+    "without", [("native", "fuse"), pytest.param((), marks=pytest.mark.slow)], ids=["", "native"]
+)
+def test_operators(case, without):
+    compiled = nano.compile(lambda *x: case.call(nano, *x), without=without)
     for step in range(4):
         found = []
         for function in (compiled, lambda *x: case.call(nano, *x)):
@@ -133,7 +137,7 @@ def test_results_carry_one_node():
 
 def test_looking_at_it():
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU())
-    compiled = nano.compile(lambda x: net(x))
+    compiled = nano.compile(lambda x: net(x), without="epilogues")
     x = normal(2, 2, 5, 5)
     for _ in range(3):
         compiled(x)
