@@ -25,6 +25,13 @@ def as_small_as_you_like(monkeypatch, request):
         monkeypatch.setattr(onednn, "_FEWEST", 1)
 
 
+def taken(answer, *sizes):
+    """Whether oneDNN takes a product; of single rows and columns, it may have no fast one."""
+    slow = 1 in sizes and answer == "oneDNN has no fast implementation for these sizes"
+    assert answer is True or slow
+    return not slow
+
+
 def exact(x, y):
     return np.matmul(x.astype(np.float64), y.astype(np.float64))
 
@@ -34,7 +41,8 @@ def exact(x, y):
 @settings(deadline=None, max_examples=60)
 def test_matrices(dtype, n, k, m, layout_x, layout_y):
     x, y = laid(whole(1, (n, k), dtype), layout_x), laid(whole(2, (k, m), dtype), layout_y)
-    assert onednn.accepts_matmul(x, y) is True
+    if not taken(onednn.accepts_matmul(x, y), n, k, m):
+        return
     z = onednn.matmul(x, y)
     assert z.dtype == dtype
     assert z.flags.c_contiguous
@@ -102,7 +110,8 @@ def test_linear(dtype, with_bias, leading, n_in, n_out, layout_x, layout_weight)
     x = laid(x, layout_x) if x.ndim > 1 else x[::-1]
     weight = laid(whole(2, (n_out, n_in), dtype), layout_weight)
     bias = whole(3, (2 * n_out,), dtype)[::-2] if with_bias else None
-    assert onednn.accepts_linear(x, weight, bias) is True
+    if not taken(onednn.accepts_linear(x, weight, bias), x.size // n_in, n_in, n_out):
+        return
     y = onednn.linear(x, weight, bias)
     wanted = exact(x, weight.T) + (0 if bias is None else bias.astype(np.float64))
     assert y.shape == wanted.shape
