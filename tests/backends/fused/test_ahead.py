@@ -56,7 +56,9 @@ print(len(started))
 """
 
 
-@pytest.mark.parametrize(("switch", "count"), [("on", "1"), ("off", "0")])
+@pytest.mark.parametrize(
+    ("switch", "count"), [("on", "1"), pytest.param("off", "0", marks=pytest.mark.slow)]
+)
 def test_it_starts_where_nothing_is_on_disk(tmp_path, switch, count):
     env = os.environ | {"NANO_CACHE_DIR": str(tmp_path), "NANO_COMPILE_AHEAD": switch}
     env |= {"OMP_NUM_THREADS": "2"}

@@ -52,8 +52,21 @@ def _compare(name, *args):
 
 #: Outputs, channels, kernel: pixels that share vectors, one and several vectors in a row of
 #: sums, windows cut into blocks that overlap.
-_FORWARD = [(6, 1, (5, 5)), (1, 20, (4, 2)), (40, 1, (3, 1)), (16, 6, (5, 5)), (96, 1, (2, 3))]
-_BACKWARD = [(16, 6, (5, 5)), (7, 1, (3, 2)), (3, 12, (2, 7)), (5, 19, (1, 3))]
+
+
+def _slow(*shape):
+    """Each shape of a weight is compiled by itself, for some seconds."""
+    return pytest.param(*shape, marks=pytest.mark.slow)
+
+
+_FORWARD = [
+    (6, 1, (5, 5)),
+    (1, 20, (4, 2)),
+    (96, 1, (2, 3)),
+    _slow(16, 6, (5, 5)),
+    _slow(40, 1, (3, 1)),
+]
+_BACKWARD = [(16, 6, (5, 5)), (3, 12, (2, 7)), _slow(7, 1, (3, 2)), _slow(5, 19, (1, 3))]
 _SIZES = st.sampled_from([(8, 26), (11, 10), (5, 7)])  # few, as code is compiled for widths
 _PADDING = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)
 
