@@ -79,10 +79,12 @@ def epochs(side: str, args: argparse.Namespace) -> Any:
     order = nano.Generator().manual_seed(recipe.seed)
     train = recipe.loader(recipe.load(args.data, True), recipe.batch_size, order)
     held_out = recipe.loader(recipe.load(args.data, False))
+    optimizer: Any = recipe.optimizer(model.parameters(), recipe.lr)
     if library == "torch":
-        model = _in_torch(args.recipe, model, "channels_last" in options)
-    optimizer = _optimizer(m, recipe, model)
-    cycle = OneCycle(recipe.lr, recipe.warm_up)
+        ours = model
+        model = _in_torch(args.recipe, ours, "channels_last" in options)
+        optimizer = _torch_optimizer(optimizer, ours, model)
+    cycle = OneCycle([group["lr"] for group in optimizer.param_groups], recipe.warm_up)
     count = min(args.limit or len(train), len(train))
     total, step = recipe.epochs * count, 0
     cross_entropy = m.nn.functional.cross_entropy
@@ -97,7 +99,8 @@ def epochs(side: str, args: argparse.Namespace) -> Any:
             x, y = converted(batch)
             if library == "torch" and "channels_last" not in options:
                 x = x.contiguous()
-            optimizer.param_groups[0]["lr"] = cycle.at(min(step / (total - 1), 1.0))
+            for i, group in enumerate(optimizer.param_groups):
+                group["lr"] = cycle.at(min(step / (total - 1), 1.0), i)
             with _mixed(m, library, args.precision):
                 loss = cross_entropy(model(x), y)
             summed += loss.item()
@@ -132,17 +135,71 @@ def _in_torch(name: str, model: Any, channels_last: bool) -> Any:
     return theirs.to(memory_format=torch.channels_last) if channels_last else theirs
 
 
-def _optimizer(m: Any, recipe: Any, model: Any) -> Any:
-    """The recipe's optimizer, of either library: names and arguments are the same."""
-    own = recipe.optimizer([_parameter()], recipe.lr)
-    group = {k: v for k, v in own.param_groups[0].items() if k != "params"}
-    return getattr(m.optim, type(own).__name__)(model.parameters(), **group)
+def _torch_optimizer(own: Any, ours: Any, theirs: Any) -> Any:
+    """PyTorch's optimizer of that name, with the same options for the same parameters."""
+    import torch
+
+    twins = dict(zip(map(id, ours.parameters()), theirs.parameters(), strict=True))
+    groups = [{**g, "params": [twins[id(p)] for p in g["params"]]} for g in own.param_groups]
+    name = type(own).__name__
+    return _Muon(groups) if name == "Muon" else getattr(torch.optim, name)(groups)
 
 
-def _parameter() -> Any:
-    import nano
+class _Muon:
+    """PyTorch's Muon for kernels of convolutions, of which it is shown matrices.
 
-    return nano.nn.Parameter(nano.zeros(1))
+    They show the kernels' own memory, their columns in its order: the singular values, and with
+    them the steps, do not depend on that order. What is not to be made orthogonal is left to
+    SGD, as is usual in PyTorch.
+    """
+
+    def __init__(self, groups: Any) -> None:
+        import torch
+
+        self.param_groups: list[dict[str, Any]] = []
+        self._pairs, self._parts = [], []
+        for group in groups:
+            options = {k: v for k, v in group.items() if k not in ("params", "orthogonalize")}
+            if group["orthogonalize"]:
+                matrices = [_matrix(p.detach()) for p in group["params"]]
+                self._pairs += zip(group["params"], matrices, strict=True)
+                part: Any = torch.optim.Muon(matrices, **options)
+            else:
+                # Its velocity is the sum, not the mean, of what came before.
+                momentum = group["momentum"]
+                part = torch.optim.SGD(
+                    group["params"],
+                    group["lr"],
+                    momentum,
+                    weight_decay=group["weight_decay"],
+                    nesterov=group["nesterov"],
+                )
+                part.param_groups[0]["share"] = 1 - momentum
+            self._parts.append(part)
+            self.param_groups.append(group)
+
+    def zero_grad(self) -> None:
+        for part in self._parts:
+            part.zero_grad()
+        for p, _ in self._pairs:
+            p.grad = None
+
+    def step(self) -> None:
+        for p, matrix in self._pairs:
+            matrix.grad = _matrix(p.grad)
+        for group, part in zip(self.param_groups, self._parts, strict=True):
+            (own,) = part.param_groups
+            own["lr"] = group["lr"] * own.get("share", 1)
+            part.step()
+
+
+def _matrix(kernel: Any) -> Any:
+    """(out, in, h, w) as (out, all else), without a copy."""
+    import torch
+
+    if kernel.is_contiguous(memory_format=torch.channels_last):
+        kernel = kernel.permute(0, 2, 3, 1)
+    return kernel.reshape(len(kernel), -1)
 
 
 def _mixed(m: Any, library: str, precision: str) -> Any:

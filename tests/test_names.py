@@ -45,7 +45,7 @@ FUNCTIONAL = """relu sigmoid tanh gelu softmax log_softmax softmin dropout dropo
     avg_pool1d adaptive_avg_pool1d"""
 INIT = """uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ xavier_uniform_ xavier_normal_
     kaiming_uniform_ kaiming_normal_ orthogonal_ calculate_gain"""
-OPTIM = "SGD Adam AdamW RMSprop Adagrad"
+OPTIM = "SGD Adam AdamW RMSprop Adagrad Muon"
 SCHEDULES = """LRScheduler LambdaLR MultiplicativeLR StepLR MultiStepLR ConstantLR LinearLR
     ExponentialLR PolynomialLR CosineAnnealingLR CosineAnnealingWarmRestarts OneCycleLR CyclicLR
     SequentialLR ChainedScheduler ReduceLROnPlateau"""

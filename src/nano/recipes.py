@@ -97,10 +97,12 @@ class Recipe:
         """A Trainer of a fresh model; ``options`` are the Trainer's own."""
         manual_seed(seed)
         model = self.model()
-        callbacks = [OneCycle(lr, self.warm_up), *options.pop("callbacks", [])]
+        optimizer = self.optimizer(model.parameters(), lr)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        callbacks = [OneCycle(rates, self.warm_up), *options.pop("callbacks", [])]
         return Trainer(
             model,
-            self.optimizer(model.parameters(), lr),
+            optimizer,
             self.loss,
             self.loader(train_data, batch_size, Generator().manual_seed(seed)),
             self.loader(held_out_data),
@@ -116,10 +118,17 @@ def _adamw(parameters: Iterable[nn.Parameter], lr: float) -> optim.Optimizer:
     return optim.AdamW(parameters, lr=lr, weight_decay=1e-2)
 
 
-def _sgd(
-    parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 5e-4
-) -> optim.Optimizer:
-    return optim.SGD(parameters, lr, momentum=0.9, weight_decay=weight_decay, nesterov=True)
+def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> optim.Optimizer:
+    return optim.SGD(parameters, lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+def _muon(parameters: Iterable[nn.Parameter], lr: float) -> optim.Optimizer:
+    """Muon for the weights of the convolutions; all else moves by the momentum alone."""
+    parameters = list(parameters)
+    kernels = [p for p in parameters if p.ndim == 4]
+    others = [p for p in parameters if p.ndim != 4]
+    plain = {"params": others, "orthogonalize": False, "lr": 25 * lr, "weight_decay": 2e-4}
+    return optim.Muon([{"params": kernels}, plain], lr, momentum=0.9)
 
 
 def _digits(folder: str | None, train: bool) -> Digits:
@@ -223,13 +232,12 @@ RECIPES = {
             takes_folder=True,
             classes=CIFAR10.classes,
             model=models.resnet20,
-            # A network so small does not learn its data by heart: a weak penalty is enough.
-            optimizer=partial(_sgd, weight_decay=2e-4),
+            optimizer=_muon,
             picture=partial(read_photograph, size=CIFAR10.size),
             normalise=_normalise_colours,
             epochs=40,
             batch_size=128,
-            lr=0.2,
+            lr=0.018,
             warm_up=0.15,
         ),
     )

@@ -38,6 +38,26 @@ def test_optimizers(name, options):
     check(trainer(name, **options), batch)
 
 
+def test_muon():
+    def make():
+        net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
+        matrices = [p for p in net.parameters() if p.ndim == 2]
+        others = [p for p in net.parameters() if p.ndim != 2]
+        groups = [{"params": matrices}, {"params": others, "orthogonalize": False, "lr": 0.1}]
+        moving = nano.optim.Muon(groups, lr=0.02)
+
+        def step(x, y):
+            moving.zero_grad()
+            loss = F.mse_loss(net(x), y)
+            loss.backward()
+            moving.step()
+            return loss.detach()
+
+        return step, [net, moving]
+
+    check(make, batch)
+
+
 def test_learning_rate_set_by_hand():
     def change(i, things):
         for group in things[1].param_groups:

@@ -307,7 +307,32 @@ def test_one_cycle_follows_the_step():
     assert rates[-1] == pytest.approx(0.02 / 250_000)
 
 
-@pytest.mark.parametrize("arguments", [(0.0,), (-1.0,), (float("nan"),), (1.0, 0.0), (1.0, 1.0)])
+def test_one_cycle_of_several_groups(tmp_path):
+    def trainer(*rates):
+        model = nn.Linear(4, 1)
+        groups = [{"params": [model.weight]}, {"params": [model.bias]}]
+        return Trainer(
+            model,
+            optim.SGD(groups, lr=0.1),
+            nn.MSELoss(),
+            DataLoader(TensorDataset(nano.ones(8, 4), nano.ones(8, 1)), 2),
+            metrics={},
+            callbacks=[OneCycle(rates)],
+            out=tmp_path,
+        )
+
+    one = trainer(0.02, 0.06)
+    one.fit(2)
+    first, second = (group["lr"] for group in one.optimizer.param_groups)
+    assert first == pytest.approx(0.02 / 250_000)
+    assert second == pytest.approx(0.06 / 250_000)
+    with pytest.raises(ValueError, match="expected 2 values for max_lr, got 3"):
+        trainer(0.1, 0.2, 0.3).fit(1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(0.0,), (-1.0,), ((0.1, 0.0),), (float("nan"),), (1.0, 0.0), (1.0, 1.0)]
+)
 def test_one_cycle_arguments(arguments):
     with pytest.raises(InputError, match="OneCycle"):
         OneCycle(*arguments)

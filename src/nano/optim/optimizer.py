@@ -110,8 +110,8 @@ class Optimizer:
             group["param_names"] = [n for n, _ in params]
             params = [p for _, p in params]
         self._check_params(name, params)
-        self._check_options(group)
         group["params"] = params
+        self._check_options(group)
         self.param_groups.append(group)
 
     def _check_params(self, name: str, params: list[Any]) -> None:

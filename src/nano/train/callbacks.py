@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -46,11 +47,12 @@ class OneCycle(Callback):
     steps, then down to max_lr / 250,000.
 
     Args:
-        max_lr: the highest learning rate.
+        max_lr: the highest learning rate, or one for each group of the optimizer.
         warm_up: the part of all steps in which it rises, between 0 and 1.
 
     Raises:
-        ValueError: for a maximum that is not positive or a part outside (0, 1).
+        ValueError: for a maximum that is not positive or a part outside (0, 1); when training
+            begins, for another number of maxima than groups.
 
     Source: L. Smith and N. Topin 2018, "Super-Convergence: Very Fast Training of Neural
     Networks Using Large Learning Rates".
@@ -63,24 +65,34 @@ class OneCycle(Callback):
     start_divisor = 25.0
     end_divisor = 250_000.0
 
-    def __init__(self, max_lr: float, warm_up: float = 0.3) -> None:
-        if not max_lr > 0:
-            raise InputError("OneCycle", f"max_lr must be positive, got {max_lr}.")
+    def __init__(self, max_lr: float | Sequence[float], warm_up: float = 0.3) -> None:
+        self.max_lrs = [max_lr] if isinstance(max_lr, (int, float)) else list(max_lr)
+        for x in self.max_lrs:
+            if not x > 0:
+                raise InputError("OneCycle", f"max_lr must be positive, got {x}.")
         if not 0 < warm_up < 1:
             raise InputError("OneCycle", f"warm_up must be between 0 and 1, got {warm_up}.")
-        self.max_lr = max_lr
         self.warm_up = warm_up
 
-    def at(self, part: float) -> float:
-        """The learning rate when ``part`` of all steps is done."""
+    def at(self, part: float, group: int = 0) -> float:
+        """The learning rate of a group when ``part`` of all steps is done."""
+        high = self.max_lrs[group]
         if part < self.warm_up:
-            low, progress = self.max_lr / self.start_divisor, 1 - part / self.warm_up
+            low, progress = high / self.start_divisor, 1 - part / self.warm_up
         else:
-            low = self.max_lr / self.end_divisor
+            low = high / self.end_divisor
             progress = (part - self.warm_up) / (1 - self.warm_up)
-        return low + (self.max_lr - low) * (1 + math.cos(math.pi * progress)) / 2
+        return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        groups = len(trainer.optimizer.param_groups)
+        if len(self.max_lrs) not in (1, groups):
+            raise InputError(
+                "OneCycle", f"expected {groups} values for max_lr, got {len(self.max_lrs)}."
+            )
 
     def on_batch_start(self, trainer: Trainer) -> None:
-        lr = self.at(min(trainer.step / max(trainer.total_steps - 1, 1), 1.0))
-        for group in trainer.optimizer.param_groups:
-            group["lr"] = lr
+        part = min(trainer.step / max(trainer.total_steps - 1, 1), 1.0)
+        several = len(self.max_lrs) > 1
+        for i, group in enumerate(trainer.optimizer.param_groups):
+            group["lr"] = self.at(part, i if several else 0)
