@@ -12,8 +12,10 @@ from PIL import Image
 
 import nano
 from nano import checkpoint, cli
-from nano.data import mnist
+from nano.data import TensorDataset, mnist
+from nano.nn import functional as F
 from nano.recipes import RECIPES
+from nano.results import evaluate
 from nano.train import Trainer
 
 from .data.test_mnist import idx
@@ -119,6 +121,9 @@ def test_a_run_from_its_beginning_to_a_guess(
     assert status == 0
     assert f"Accuracy {best['held_out_accuracy']:.2%}" in out
     assert all(label in out for label in RECIPES[name].classes)
+    status, out, _ = nanodl(capsys, "eval", whole, "--mirror")
+    assert status == (0 if RECIPES[name].mirrors else 2)
+    assert ("each image averaged with its mirror image" in out) is RECIPES[name].mirrors
 
     Image.fromarray(made(10, 9, 3, 64)[0][3]).resize((90, 60)).save(tmp_path / "a.png")
     status, out, _ = nanodl(capsys, "predict", whole, tmp_path / "a.png")
@@ -247,3 +252,32 @@ def test_whole_runs(capsys, tmp_path, name, data, least):
     assert nanodl(capsys, "train", name, "--data", folder, "--out", tmp_path / "r")[0] == 0
     _, saved = checkpoint.load(tmp_path / "r" / "last.safetensors")
     assert saved["history"][-1]["held_out_accuracy"] >= least
+
+
+def test_guesses_averaged_with_those_for_the_mirror_image():
+    recipe = RECIPES["resnet20"]
+    nano.manual_seed(0)
+    model = recipe.model()
+    images = nano.randn(20, 3, 32, 32)
+    labels = nano.randint(10, (20,))
+    flipped = images.flip(3)
+
+    def results(x, mirrored):
+        return evaluate(recipe, model, TensorDataset(x, labels), "float32", mirrored)
+
+    one, other = results(images, True), results(flipped, True)
+    assert one.counts.tolist() == other.counts.tolist()
+    assert one.loss == pytest.approx(other.loss, rel=1e-5)
+    with nano.no_grad():
+        both = (model(images).softmax(1) + model(flipped).softmax(1)) / 2
+    right = int((both.argmax(1) == labels).sum())
+    assert np.trace(one.counts) == right
+    assert one.loss == pytest.approx(F.nll_loss(both.log(), labels).item(), rel=1e-5)
+    assert results(images, False).loss != results(flipped, False).loss
+
+
+def test_digits_are_not_mirrored(capsys, tmp_path):
+    assert nanodl(capsys, "train", "digits", "--epochs", 1, "--out", tmp_path / "r")[0] == 0
+    status, _, errors = nanodl(capsys, "eval", tmp_path / "r", "--mirror")
+    assert status == 2
+    assert "--mirror: mirrored, the images of digits are others" in errors

@@ -125,6 +125,11 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
         command.add_argument(
             "--threads", type=_count, metavar="N", help="threads that compute (default: one a core)"
         )
+    evaluate.add_argument(
+        "--mirror",
+        action="store_true",
+        help="average what is guessed for each image and for its mirror image (resnet20)",
+    )
     predict.add_argument(
         "image",
         type=_name,
@@ -367,11 +372,15 @@ def _evaluate(arguments: argparse.Namespace, parser: _Parser) -> None:
     recipe, model, about = load_run(Path(arguments.run))
     if arguments.data and not recipe.takes_folder:
         parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
+    if arguments.mirror and not recipe.mirrors:
+        parser.error(f"--mirror: mirrored, the images of {recipe.name} are others")
     data = recipe.load(arguments.data or about["run"].get("data"), False)
     with _computing(arguments):
-        results = evaluate(recipe, model, data, precision_of(about))
+        results = evaluate(recipe, model, data, precision_of(about), arguments.mirror)
     epoch = about["row"]["epoch"]
     title = f"Held-out {recipe.title}, weights of epoch {epoch} (the best) of {arguments.run}"
+    if arguments.mirror:
+        title += ", each image averaged with its mirror image"
     print_results(Console(), title, recipe.classes, results)
 
 

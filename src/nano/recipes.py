@@ -53,6 +53,8 @@ class Recipe:
         normalise: from such pixels, as a batch of images, to what the model takes.
         epochs, batch_size, lr, seed: the defaults of a run.
         loss: of outputs and labels, the mean over the batch.
+        mirrors: whether a mirrored image shows the same thing, so that the guesses for both can
+            be averaged.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Recipe:
     seed: int = 0
     warm_up: float = 0.3
     loss: nn.Module = field(default_factory=nn.CrossEntropyLoss)
+    mirrors: bool = False
 
     def loader(
         self, data: Any, batch_size: int = _HELD_OUT_BATCH, shuffle: Generator | None = None
@@ -239,6 +242,7 @@ RECIPES = {
             batch_size=128,
             lr=0.018,
             warm_up=0.15,
+            mirrors=True,
         ),
     )
 }

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .autograd import no_grad
-from .nn.functional import softmax
+from .functions.joining import stack
+from .nn.functional import log_softmax, softmax
 from .recipes import Recipe
 from .train import confusion_counts
 from .train.precision import computing_in
@@ -41,8 +42,13 @@ class Results:
     seconds: float
 
 
-def evaluate(recipe: Recipe, model: Any, data: Any, precision: str) -> Results:
-    """One pass over ``data`` in evaluation mode."""
+def evaluate(
+    recipe: Recipe, model: Any, data: Any, precision: str, mirrored: bool = False
+) -> Results:
+    """One pass over ``data`` in evaluation mode.
+
+    ``mirrored``: the probabilities are the means of those for each image and its mirror image.
+    """
     model.eval()
     counts = np.zeros((len(recipe.classes),) * 2, np.int64)
     loss = 0.0
@@ -50,6 +56,9 @@ def evaluate(recipe: Recipe, model: Any, data: Any, precision: str) -> Results:
     with no_grad(), computing_in(precision):
         for images, labels in recipe.loader(data):
             outputs = model(images)
+            if mirrored:
+                both = outputs, model(images.flip(3))
+                outputs = stack([log_softmax(x.float(), 1) for x in both]).logsumexp(0)
             loss += recipe.loss(outputs, labels).item() * len(labels)
             counts += confusion_counts(outputs, labels)
     return Results(counts, loss / len(data), time.perf_counter() - started)
