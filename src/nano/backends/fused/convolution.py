@@ -1,4 +1,4 @@
-"""Convolutions: by Winograd's algorithm, or directly where there are few channels."""
+"""Convolutions: by Winograd's algorithm, directly where there are few channels, or in tiles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from . import direct, winograd, winograd_weight
+from .suits import BFLOAT16
 from .suits_convolution import directly, few_channels, few_outputs
 
 __all__ = ["conv2d", "conv2d_weight", "conv_transpose2d"]
@@ -55,6 +56,13 @@ def conv2d_weight(
     groups: int,
 ) -> NDArray:
     """See the reference kernel."""
+    if x.dtype is BFLOAT16:
+        # Only then: what is compiled there is made of instructions that few processors have.
+        from . import amx_weight
+
+        return amx_weight.conv2d_weight(
+            grad_output, x, kernel_size, stride, padding, dilation, groups
+        )
     shape = (grad_output.shape[1], x.shape[1], *kernel_size)
     few = few_outputs(x, grad_output, shape, padding, stride, dilation, groups) is True
     run = direct.conv2d_weight if few else winograd_weight.conv2d_weight

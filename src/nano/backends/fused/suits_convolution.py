@@ -1,17 +1,20 @@
 """Which convolutions are computed here, and how: asked at every call, hence short and light.
 
 Those of many channels by Winograd's algorithm, those of few as they are written, with vectors
-filled better than oneDNN's; what is between is oneDNN's. Measured with
+filled better than oneDNN's; what is between is oneDNN's. In bfloat16, the gradients of weights
+where the processor has registers for tiles. Measured with
 ``python -m benchmarks.convolution`` and shapes like those there.
 """
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 from .. import precision
 from ..onednn.library import UnavailableError, library
-from .suits import FLOAT32
+from .processor import multiplies_tiles
+from .suits import BFLOAT16, FLOAT32
 
 __all__ = [
     "conv2d",
@@ -25,6 +28,8 @@ __all__ = [
 
 #: Products for which a kernel is compiled; oneDNN needs some tens of microseconds for fewer.
 _WORTH_COMPILING = 1 << 22
+#: The same for bfloat16 numbers, of which the processor multiplies more at a time.
+_WORTH_TILES = 1 << 24
 
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, token=None):
@@ -64,6 +69,8 @@ def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, gr
 
 
 def conv2d_weight(grad_output, x, kernel_size, stride, padding, dilation, groups):
+    if x.dtype is BFLOAT16:
+        return _in_tiles(grad_output, x, kernel_size, groups)
     shape = (grad_output.shape[1], x.shape[1], *kernel_size)
     answer = few_outputs(x, grad_output, shape, padding, stride, dilation, groups)
     if answer is True:
@@ -178,6 +185,26 @@ def few_channels(x: Any, weight: Any, stride: Any, dilation: Any, groups: int) -
     if c > 12 or kw == 1:
         return "its direct sums pay for few channels"
     return _direct(x, weight, weight.shape, stride, dilation, groups)
+
+
+def _in_tiles(grad_output: Any, x: Any, kernel_size: Any, groups: int) -> bool | str:
+    """For bfloat16 images and the gradient of their result: the gradient of the weight.
+
+    Measured, against oneDNN: 1.2 to 5 times as fast; ResNet-18's 1.5 to 3.
+    """
+    n, o, h, w = grad_output.shape
+    c = x.shape[1]
+    taps, pixels, pairs = kernel_size[0] * kernel_size[1], n * h * w, (w + 1) // 2
+    images = 16 // gcd(pairs, 16)  # whose rows share tiles
+    if groups != 1 or o % 32 or c % 32 or not x.size:
+        return "tiles (AMX) are for multiples of 32 channels"
+    if grad_output.dtype is not BFLOAT16:
+        return f"tiles (AMX) are for bfloat16, not for {grad_output.dtype}"
+    if taps > 25 or pixels < 256 or pixels * o * c * taps < _WORTH_TILES:
+        return "tiles (AMX) pay for more pixels and fewer taps"
+    if -(-n // images) * images * pairs * h * 2 > 1.5 * pixels:
+        return "tiles (AMX) of rows so long would be half empty"
+    return multiplies_tiles()
 
 
 def _direct(x: Any, other: Any, weight: Any, stride: Any, dilation: Any, groups: int) -> bool | str:
