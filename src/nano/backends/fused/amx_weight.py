@@ -27,7 +27,7 @@ from .amx import BLOCK, TILE, begin, clear, configuration, end, interleave, mult
 from .amx import read as read_sums
 from .amx import write as write_sums
 from .jit import inline, kernel, prange
-from .math import narrow
+from .math import narrow_result
 from .rows import as_bits
 from .tiles import transpose
 from .winograd_tiles import lines
@@ -223,7 +223,7 @@ def _finish(sums, parts, size, taps, place, o, c, scratch, grad_weight):
                 transpose(here + 4 * (at + t * _SUMS), _SUMS, there + 4 * to, taps)
         to = grad_weight[o + row, c * taps : (c + _PAIR) * taps]
         for i in range(to.size):
-            to[i] = narrow(scratch[i], to[i])
+            to[i] = narrow_result(scratch[i], to[i])
 
 
 @kernel
@@ -250,13 +250,14 @@ def _multiply(x, grad, way, parts, slabs, settings, grad_weight):
         start, stop = part * strips // parts, (part + 1) * strips // parts
         low, top = slab * (o // _PAIR) // slabs * _PAIR, (slab + 1) * (o // _PAIR) // slabs * _PAIR
         memory = lines(1, (way.width * x_column + (top - low) // _SIDE * grad_block) // 4)
-        x_at = memory.ctypes.data
-        grad_at = x_at + way.width * x_column
-        tiles = Tiles(x_at, x_column, x_block, x_strip, grad_at, grad_block, grad_strip, row)
         own = np.empty(_PAIR * taps + _SIDE, np.float32)
         begin(settings.ctypes.data)
         for first in range(start, stop, way.most):
             count = min(way.most, stop - first)
+            # Asked for here: after the last question, the array is given back.
+            x_at = memory.ctypes.data
+            grad_at = x_at + way.width * x_column
+            tiles = Tiles(x_at, x_column, x_block, x_strip, grad_at, grad_block, grad_strip, row)
             for i in range(count):
                 _strip_to_tiles(x, grad, low, top, way, first + i, i, nothing.ctypes.data, tiles)
             for above in range(0, way.rows, way.deep):

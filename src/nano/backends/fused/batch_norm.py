@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..memory import empty
 from .jit import inline, kernel, prange
-from .math import narrow, wide
+from .math import narrow_result, wide
 from .rows import as_bits, numbers, rows_of_a_block, sum_of_parts
 
 __all__ = ["batch_norm", "batch_norm_backward", "batch_norm_inference"]
@@ -100,11 +100,11 @@ def _normalise(x, residual, first, last, centre, scale, offset, lowest, y):
             for j in range(x.shape[1]):
                 v = (wide(x[r, j]) - centre[j]) * scale[j] + offset[j]
                 v += wide(residual[r, j])
-                y[r, j] = narrow(_bounded(v, lowest), y[r, j])
+                y[r, j] = narrow_result(_bounded(v, lowest), y[r, j])
         else:
             for j in range(x.shape[1]):
                 v = (wide(x[r, j]) - centre[j]) * scale[j] + offset[j]
-                y[r, j] = narrow(_bounded(v, lowest), y[r, j])
+                y[r, j] = narrow_result(_bounded(v, lowest), y[r, j])
 
 
 # Channels last --------------------------------------------------------------------------
@@ -187,12 +187,12 @@ def _backward_rows(
                 d = wide(x[r, j]) - centre[j]
                 m = _passing(wide(g[r, j]), wide(y[r, j]), d * scale[j] + offset[j], mode)
                 if masked.size:
-                    masked[r, j] = narrow(m, masked[r, j])
+                    masked[r, j] = narrow_result(m, masked[r, j])
                 if training:
                     m = m * scale[j] + (d * by_x[j] + constant[j])
                 else:
                     m = m * scale[j]
-                dx[r, j] = narrow(m, dx[r, j])
+                dx[r, j] = narrow_result(m, dx[r, j])
 
 
 # Plane by plane -------------------------------------------------------------------------
@@ -236,11 +236,11 @@ def _normalise_planes(x, residual, weight, bias, mean, var, eps, lowest, y):
         if residual.size:
             for j in range(pixels):
                 v = (wide(x[r, j]) - centre) * scale + offset + wide(residual[r, j])
-                y[r, j] = narrow(_bounded(v, lowest), y[r, j])
+                y[r, j] = narrow_result(_bounded(v, lowest), y[r, j])
         else:
             for j in range(pixels):
                 v = (wide(x[r, j]) - centre) * scale + offset
-                y[r, j] = narrow(_bounded(v, lowest), y[r, j])
+                y[r, j] = narrow_result(_bounded(v, lowest), y[r, j])
 
 
 @kernel
@@ -284,12 +284,12 @@ def _backward_planes(
             d = wide(x[r, j]) - centre
             m = _passing(wide(g[r, j]), wide(y[r, j]), d * scale + offset, mode)
             if masked.size:
-                masked[r, j] = narrow(m, masked[r, j])
+                masked[r, j] = narrow_result(m, masked[r, j])
             if training:
                 m = m * scale + (d * per_x + rest)
             else:
                 m = m * scale
-            dx[r, j] = narrow(m, dx[r, j])
+            dx[r, j] = narrow_result(m, dx[r, j])
 
 
 # The kernels ----------------------------------------------------------------------------

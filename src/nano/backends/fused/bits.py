@@ -8,12 +8,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .processor import rounds_to_bfloat16
+
 __all__ = [
     "copysign",
     "exponent",
     "larger",
     "mantissa",
     "narrow",
+    "narrow_result",
     "nearest",
     "power_of_two",
     "wide",
@@ -94,6 +97,19 @@ def larger(typing: Any, x: Any, y: Any) -> Any:
 # bfloat16 --------------------------------------------------------------------------------
 
 
+class _BFloat(ir.Type):
+    """bfloat16 as LLVM knows it, which llvmlite does not."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
 @intrinsic
 def wide(typing: Any, x: Any) -> Any:
     """An element as float32: itself, or the upper half of the bits if it is a uint16."""
@@ -111,24 +127,43 @@ def wide(typing: Any, x: Any) -> Any:
     return types.float32(types.float32), keep
 
 
+def _cut(builder: Any, x: Any) -> Any:
+    """The upper half of the bits, rounded to nearest even."""
+    bits = builder.bitcast(x, _I32)
+    high = builder.lshr(bits, _I32(16))
+    # Half of the last place that stays, less one if that place is even.
+    half = builder.add(builder.and_(high, _I32(1)), _I32(0x7FFF))
+    near = builder.lshr(builder.add(bits, half), _I32(16))
+    # The sum could carry a NaN into infinity: there, cut and keep a bit.
+    nan = builder.fcmp_unordered("uno", x, x)
+    return builder.trunc(builder.select(nan, builder.or_(high, _I32(0x40)), near), _I16)
+
+
+def _convert(builder: Any, x: Any) -> Any:
+    """The same by the processor's own instruction."""
+    return builder.bitcast(builder.fptrunc(x, _BFloat()), _I16)
+
+
+def _narrowing(like: Any, to_half: Any) -> Any:
+    """What an intrinsic returns that makes elements of ``like``'s kind."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return to_half(builder, args[0]) if like == types.uint16 else args[0]
+
+    kind = types.uint16 if like == types.uint16 else types.float32
+    return kind(types.float32, like), code
+
+
 @intrinsic
 def narrow(typing: Any, x: Any, like: Any) -> Any:
     """A float32 as an element of ``like``'s kind: rounded to nearest even for uint16."""
-    if like == types.uint16:
+    return _narrowing(like, _cut)
 
-        def cut(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            bits = builder.bitcast(args[0], _I32)
-            high = builder.lshr(bits, _I32(16))
-            # Half of the last place that stays, less one if that place is even.
-            half = builder.add(builder.and_(high, _I32(1)), _I32(0x7FFF))
-            near = builder.lshr(builder.add(bits, half), _I32(16))
-            # The sum could carry a NaN into infinity: there, cut and keep a bit.
-            nan = builder.fcmp_unordered("uno", args[0], args[0])
-            return builder.trunc(builder.select(nan, builder.or_(high, _I32(0x40)), near), _I16)
 
-        return types.uint16(types.float32, like), cut
+@intrinsic
+def narrow_result(typing: Any, x: Any, like: Any) -> Any:
+    """As ``narrow``, for results of arithmetic: one instruction a vector, where there is one.
 
-    def keep(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return args[0]
-
-    return types.float32(types.float32, like), keep
+    A denormal number, which no arithmetic of the thread pool makes, may become 0.
+    """
+    return _narrowing(like, _convert if rounds_to_bfloat16() else _cut)

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from . import bits
-from .bits import larger, narrow, wide
+from .bits import larger, narrow, narrow_result, wide
 
 __all__ = [
     "erf",
@@ -32,6 +32,7 @@ __all__ = [
     "maximum",
     "minimum",
     "narrow",
+    "narrow_result",
     "normal_cdf",
     "plus",
     "relu",

@@ -7,10 +7,30 @@ import os
 import sys
 from functools import cache
 
-__all__ = ["multiplies_tiles"]
+__all__ = ["multiplies_tiles", "rounds_to_bfloat16"]
 
 #: Linux on x86: arch_prctl, its request for a part of the registers, and that of the tiles.
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILES = 158, 0x1023, 18
+#: Where the user says what compiled code is for.
+_CHOICES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+
+
+def _has(*features: str) -> bool:
+    from llvmlite.binding import get_host_cpu_features
+
+    there = get_host_cpu_features()
+    return all(there.get(feature) for feature in features)
+
+
+def _chosen() -> str | None:
+    """The variable by which the user has chosen a processor, or part of one."""
+    return next((name for name in _CHOICES if os.environ.get(name)), None)
+
+
+@cache
+def rounds_to_bfloat16() -> bool:
+    """Whether compiled code may use the instruction that rounds a vector to bfloat16."""
+    return _has("avx512bf16", "avx512vl") and _chosen() is None
 
 
 @cache
@@ -19,17 +39,12 @@ def multiplies_tiles() -> bool | str:
 
     The system keeps room for the tiles' content only in processes that ask for it, as this does.
     """
-    from llvmlite.binding import get_host_cpu_features
-
-    features = get_host_cpu_features()
-    if not (features.get("amx-tile") and features.get("amx-bf16") and features.get("avx512bw")):
+    if not _has("amx-tile", "amx-bf16", "avx512bw"):
         return "the processor has no tiles of bfloat16 (AMX)"
-    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
-        if os.environ.get(name):
-            return f"{name} chooses what code is made for"
+    if _chosen() is not None:
+        return f"{_chosen()} chooses what code is made for"
     if sys.platform != "linux":
         return "tiles (AMX) are asked for as Linux wants it"
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    if syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILES):
+    if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILES):
         return "the system does not let this process use tiles (AMX)"
     return True
