@@ -25,6 +25,7 @@ __all__ = [
     "TILE",
     "begin",
     "clear",
+    "collect",
     "configuration",
     "end",
     "interleave",
@@ -177,3 +178,38 @@ def interleave(typing: Any, first: Any, second: Any, low: Any, high: Any) -> Any
         return context.get_dummy_value()
 
     return types.void(i64, i64, i64, i64), code
+
+
+@intrinsic
+def collect(typing: Any, first: Any, step: Any, to: Any) -> Any:
+    """32 numbers of 16 bits, ``step`` numbers apart from the address first on, in a row."""
+    i64 = types.int64
+    numbers, choices = ir.VectorType(_I32, _ROWS), ir.VectorType(ir.IntType(1), _ROWS)
+    kind = ir.FunctionType(numbers, [numbers, _I8.as_pointer(), numbers, choices, _I32])
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first, step, to = args
+        gather = cgutils.get_or_insert_function(
+            builder.module, kind, "llvm.x86.avx512.mask.gather.dpi.512"
+        )
+
+        def constant(values: Any) -> Any:
+            return ir.Constant(numbers, list(values))
+
+        def from_there(address: Any) -> Any:
+            """32 bits at every second number."""
+            place, every = _place(builder, address), ir.Constant(choices, [1] * _ROWS)
+            return builder.call(gather, [constant([0] * _ROWS), place, places, every, _I32(2)])
+
+        one = builder.insert_element(constant([0] * _ROWS), builder.trunc(step, _I32), _I32(0))
+        steps = builder.shuffle_vector(one, one, constant([0] * _ROWS))
+        places = builder.mul(steps, constant(range(0, 2 * _ROWS, 2)))
+        # What lies behind the first of two goes, and what lies before the second.
+        second = builder.sub(builder.add(first, builder.mul(step, _I64(2))), _I64(2))
+        low = builder.and_(from_there(first), constant([0xFFFF] * _ROWS))
+        high = builder.and_(from_there(second), constant([-0x10000] * _ROWS))
+        place = builder.inttoptr(to, numbers.as_pointer())
+        builder.store(builder.or_(low, high), place, align=_ROW)
+        return context.get_dummy_value()
+
+    return types.void(i64, i64, i64), code

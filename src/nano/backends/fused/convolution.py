@@ -24,6 +24,10 @@ def conv2d(
     token: Any = None,
 ) -> NDArray:
     """See the reference kernel."""
+    if x.dtype is BFLOAT16:
+        from . import amx_images  # compiled to instructions that few processors have
+
+        return amx_images.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
     few = directly(x, weight, padding, stride, dilation, groups) is True
     run = direct.conv2d if few else winograd.conv2d
     return run(x, weight, bias, stride, padding, dilation, groups, token)
@@ -41,6 +45,12 @@ def conv_transpose2d(
     token: Any = None,
 ) -> NDArray:
     """See the reference kernel."""
+    if x.dtype is BFLOAT16:
+        from . import amx_images
+
+        return amx_images.conv_transpose2d(
+            x, weight, bias, output_size, stride, padding, dilation, groups, token
+        )
     few = few_channels(x, weight, stride, dilation, groups) is True
     run = direct.conv_transpose2d if few else winograd.conv_transpose2d
     return run(x, weight, bias, output_size, stride, padding, dilation, groups, token)
@@ -57,7 +67,6 @@ def conv2d_weight(
 ) -> NDArray:
     """See the reference kernel."""
     if x.dtype is BFLOAT16:
-        # Only then: what is compiled there is made of instructions that few processors have.
         from . import amx_weight
 
         return amx_weight.conv2d_weight(

@@ -18,9 +18,7 @@ The basis and its sources are in ``winograd_basis``, the way there and back in
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +27,7 @@ from .. import threads
 from ..memory import channels_last, empty
 from ..onednn import convolution, epilogue
 from .jit import kernel, prange
+from .made import Made
 from .sgemm import NORMAL, sgemm
 from .tiles import GROUP, LANES, products
 from .winograd_basis import SQUARE
@@ -103,36 +102,20 @@ def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y,
             )
 
 
-class _Kept(threading.local):
-    """The transformed weights that this thread keeps, by the owner of their memory."""
-
-    def __init__(self) -> None:
-        self.weights: WeakKeyDictionary[Any, dict[Any, tuple[Any, NDArray]]] = WeakKeyDictionary()
-
-
-_kept = _Kept()
+_made = Made()
 
 
 def _transformed(weight: NDArray, turned: bool, token: Any) -> NDArray:
-    """The weight in the basis of the algorithm, (36, inputs, outputs).
-
-    ``token`` is None, or the owner of the weight's memory and the version of its content: what
-    was made is kept until the version moves or the owner goes.
-    """
+    """The weight in the basis of the algorithm, (36, inputs, outputs); see ``Made`` for token."""
     o, c = weight.shape[:2]
-    version, kept, place = None, {}, (weight.ctypes.data, weight.shape, weight.strides, turned)
-    if token is not None:
-        owner, version = token
-        kept = _kept.weights.setdefault(owner, {})
-        if place in kept and kept[place][0] == version:
-            return kept[place][1]
     inputs, outputs = (o, c) if turned else (c, o)
     steps = (9 * c, 9) if turned else (9, 9 * c)
-    u = kept[place][1] if place in kept else _aligned((SQUARE, inputs, outputs))
-    flat = np.ascontiguousarray(weight).reshape(-1)
-    _weight_to_basis.over(u.size)(flat, *steps, turned, u)
-    kept[place] = version, u
-    return u
+
+    def fill(u: NDArray) -> None:
+        flat = np.ascontiguousarray(weight).reshape(-1)
+        _weight_to_basis.over(u.size)(flat, *steps, turned, u)
+
+    return _made.of(weight, turned, token, lambda: _aligned((SQUARE, inputs, outputs)), fill)
 
 
 def _run(
