@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 
-from nano.backends import is_available
+pytest.importorskip("numba")
 
-pytestmark = pytest.mark.skipif(not is_available("fused"), reason="needs Numba")
+from nano.backends.fused import tiles
+from nano.backends.fused.jit import kernel
+
+
+@kernel
+def _products(rows, columns, depth, a, a_row, a_column, b, b_row, add, c, c_row):
+    tiles.products(rows, columns, depth, a, a_row, a_column, b, b_row, add, c, c_row)
 
 
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("columns", [16, 32, 48])
 @pytest.mark.parametrize("rows", [1, 8, 19, 41])
 def test_products_of_any_number_of_rows(rows, columns, add):
-    from nano.backends.fused import tiles
-
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((rows, 7), np.float32), rng.standard_normal((7, columns), np.float32)
     before = rng.standard_normal((rows + 1, columns), np.float32)
@@ -22,7 +26,7 @@ def test_products_of_any_number_of_rows(rows, columns, add):
     wide[:, :7] = a
     for x, row, column in ((a, 7, 1), (np.ascontiguousarray(a.T), 1, rows), (wide, 16, 1)):
         c = before.copy()
-        tiles.products(
+        _products.serial(
             *(rows, columns, 7, x.ctypes.data, row, column),
             *(b.ctypes.data, columns, add, c.ctypes.data, columns),
         )

@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["address_of", "pointer"]
+__all__ = ["address_of", "pointer", "start_of"]
 
 
 def address_of(a: NDArray) -> int:
@@ -29,3 +29,14 @@ def pointer(typing: Any, address: Any) -> Any:
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.uint64), code
+
+
+@intrinsic
+def start_of(typing: Any, x: Any) -> Any:
+    """In a compiled loop: where the first element of an array lies. Who asks holds the array."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.ptrtoint(array.data, ir.IntType(64))
+
+    return types.int64(x), code

@@ -26,6 +26,8 @@ __all__ = ["compile_derivatives", "of_a_network", "start"]
 _SWITCH = "NANO_COMPILE_AHEAD"
 #: Kernels of a training step's forward pass that take long to compile.
 _FORWARD = {"_statistics_rows", "_convolve"}
+#: As many numbers as optimizers share out among threads.
+_PARAMETERS = 1 << 17
 
 
 def of_a_network(name: str) -> bool:
@@ -60,7 +62,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def compile_derivatives() -> None:
-    """Call what the backward pass of a convolutional network calls, once, for small arrays."""
+    """Call what the backward pass of a convolutional network calls, once, for small arrays.
+
+    First what takes long to compile; then what is wanted behind the convolutions.
+    """
     n, c, size = 128, 64, 8
     g, x = (channels_last((n, c, size, size), np.float32) for _ in range(2))
     g.fill(0)
@@ -69,7 +74,8 @@ def compile_derivatives() -> None:
     kernels.batch_norm_backward(g, x, None, row, row, row, row, 1e-5, "relu", True, False)
     one = (1, 1)
     kernels.conv2d_weight(g, x, (3, 3), one, (one, one), one, 1)
-    kernels.sgd_step([row], [row.copy()], [row.copy()], 0.1, 0.9, 0.0, 0.0, False, False, False)
-    pooled = channels_last((n, c, 1, 1), np.float32)
-    pooled.fill(0)
+    pooled = kernels.adaptive_avg_pool2d(x, one)
     kernels.adaptive_avg_pool2d_backward(pooled, (size, size))
+    kernels.add(g, x)
+    w, v, dw = np.zeros((3, _PARAMETERS), np.float32)
+    kernels.sgd_step([w], [dw], [v], 0.1, 0.9, 0.0, 0.0, False, False, False)

@@ -24,6 +24,7 @@ from numba import prange
 
 from .. import threads
 from . import ahead
+from .linking import KernelCompiler, inner
 
 __all__ = ["Kernel", "inline", "kernel", "prange"]
 
@@ -101,6 +102,8 @@ def _compile(function: Callable[..., Any], parallel: bool, fastmath: Any, kept: 
         "error_model": "numpy",
         "fastmath": fastmath,
         "parallel": _ONLY_PRANGE if parallel else False,
+        "no_cfunc_wrapper": True,
+        "pipeline_class": KernelCompiler,
     }
     folder = _folder() if kept else None
     before = numba.config.CACHE_DIR
@@ -122,8 +125,8 @@ def _on_disk(compiled: Any) -> bool:
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """A function that kernels call: compiled into them."""
-    return numba.njit(inline="never", error_model="numpy", fastmath=_FAST, nogil=True)(function)
+    """A function that kernels call, with the compiler's choice whether to copy it into them."""
+    return inner(function, _FAST, inline="never")
 
 
 class Kernel:

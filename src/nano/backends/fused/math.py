@@ -12,13 +12,14 @@ Sources: S. L. Moshier, Cephes mathematical library (exp, log, tanh); N. Juffa, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import bits
 from .bits import larger, narrow, narrow_result, wide
+from .linking import inner
 
 __all__ = [
     "erf",
@@ -49,9 +50,7 @@ def exact(function: Any) -> Any:
     The kernels allow the compiler to reorder sums, which would undo reductions such as
     (x - n high) - n low. Only joining a product and a sum is allowed here.
     """
-    return numba.njit(fastmath={"contract"}, error_model="numpy", nogil=True, forceinline=True)(
-        function
-    )
+    return inner(function, {"contract"}, forceinline=True)
 
 
 # Functions -------------------------------------------------------------------------------
@@ -400,7 +399,7 @@ def rounded(x):
     return wide(narrow(x, _SIXTEEN_BITS))
 
 
-@numba.njit(fastmath={"reassoc"}, error_model="numpy", nogil=True, forceinline=True)
+@partial(inner, fastmath={"reassoc"}, forceinline=True)
 def plus(x, y):
     """x + y, which may be added in another order: so that a loop over it vectorises."""
     return x + y

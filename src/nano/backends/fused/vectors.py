@@ -17,7 +17,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from .tiles import LANES
 
-__all__ = ["LANES", "at_least", "load", "store", "total", "zeros"]
+__all__ = ["LANES", "at_least", "load", "store", "total", "transposed", "zeros"]
 
 _VECTOR, _INDICES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
 #: As in all kernels: a product and a sum may be one step.
@@ -132,3 +132,19 @@ def at_least(typing: Any, x: Any, lowest: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
 
     return _vector(_vector, types.float32), code
+
+
+@intrinsic
+def transposed(typing: Any, columns: Any) -> Any:
+    """The rows of a matrix of vectors that is given by its columns, as tuples."""
+    rows = types.UniTuple(types.UniTuple(_vector, len(columns)), len(columns[0]))
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = ir.Constant(context.get_value_type(rows), ir.Undefined)
+        for j in range(len(columns)):
+            for i in range(len(columns[0])):
+                x = builder.extract_value(args[0], [j, i])
+                result = builder.insert_value(result, x, [i, j])
+        return result
+
+    return rows(columns), code

@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 from .. import threads
 from ..memory import channels_last, empty
 from ..onednn import convolution, epilogue
+from .addresses import start_of
 from .jit import kernel, prange
 from .made import Made
 from .sgemm import NORMAL, sgemm
 from .tiles import GROUP, LANES, products
+from .vectors import store, zeros
 from .winograd_basis import SQUARE
 from .winograd_tiles import (
     LINE,
@@ -52,7 +54,7 @@ def _weight_to_basis(w, input_step, output_step, turned, u):
     """u (36, inputs, outputs) = G w G^T from the flat weight, ``turned`` round or not."""
     for i in prange(u.shape[1]):
         scratch = scratch_for_weight()
-        weight_to_basis(w, i, input_step, output_step, turned, scratch, u)
+        weight_to_basis(w, np.int64(i), input_step, output_step, turned, scratch, u)
 
 
 @kernel
@@ -66,6 +68,7 @@ def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y,
     outputs = y.shape[3]
     strips = n * grid.down * grid.pieces
     parts = odd.size // slabs
+    one = np.int64(1)
     for unit in prange(odd.size):
         part, slab = divmod(np.int64(unit), slabs)
         stop = (part + 1) * strips // parts
@@ -82,21 +85,19 @@ def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y,
         for start in range(part * strips // parts, stop, most):
             count = min(most, stop - start)
             tiles = images_to_basis(x, grid, start, count, scratch, v)
-            if multiply != 0:
-                for i in range(SQUARE):
+            rows = (tiles + GROUP - 1) // GROUP * GROUP
+            for i in range(SQUARE):
+                a, c = start_of(v) + 4 * i * v.shape[1], start_of(m) + 4 * i * m.shape[1]
+                b = start_of(u) + 4 * (i * channels * outputs + first)
+                if multiply != 0:
                     sgemm(
                         *(multiply, NORMAL, NORMAL, tiles, some, channels, _f(1)),
-                        *(v[i].ctypes.data, channels, u[i, 0, first:].ctypes.data, outputs),
-                        *(_f(0), m[i].ctypes.data, some),
+                        *(a, channels, b, outputs, _f(0), c, some),
                     )
-            else:
-                rows = (tiles + GROUP - 1) // GROUP * GROUP
-                v[:, tiles * channels : rows * channels] = _f(0)
-                for i in range(SQUARE):
-                    products(
-                        *(rows, some, channels, v[i].ctypes.data, channels, 1),
-                        *(u[i, 0, first:].ctypes.data, outputs, False, m[i].ctypes.data, some),
-                    )
+                else:
+                    for k in range(tiles * channels, rows * channels, LANES):
+                        store(zeros(), a + 4 * k)
+                    products(rows, some, channels, a, channels, one, b, outputs, False, c, some)
             odd[unit] += basis_to_results(
                 m, first, some, grid, start, count, scale, bias, residual, relu, scratch, y
             )

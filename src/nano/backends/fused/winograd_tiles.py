@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .addresses import start_of
 from .jit import inline
 from .math import exact
 from .sgemm import address
-from .vectors import LANES, at_least, load, store, total, zeros
+from .vectors import LANES, at_least, load, store, total, transposed, zeros
 from .winograd_basis import (
     POINTS,
     SQUARE,
@@ -103,7 +104,7 @@ def lines(rows, columns):
     A vector that lies on two lines takes twice as long.
     """
     memory = np.empty(rows * columns + LINE // 4, np.float32)
-    skip = -memory.ctypes.data % LINE // 4
+    skip = -start_of(memory) % LINE // 4
     return memory[skip : skip + rows * columns].reshape((rows, columns))
 
 
@@ -166,19 +167,6 @@ def _write_6(x, at, step):
     _write_3((d, e, f), at + 3 * step, step)
 
 
-@exact
-def _of_4(columns, i):
-    """Number i of each of the four."""
-    a, b, c, d = columns
-    return a[i], b[i], c[i], d[i]
-
-
-@exact
-def _of_6(columns, i):
-    a, b, c, d, e, f = columns
-    return a[i], b[i], c[i], d[i], e[i], f[i]
-
-
 # Images -----------------------------------------------------------------------------------
 
 
@@ -188,7 +176,7 @@ def _row(x, image, y, x0, c, nothing):
     _, height, width, channels = x.shape
     if 0 <= y < height:
         first = ((image * height + y) * width + x0) * channels + c
-        return x.ctypes.data + 4 * first, 4 * channels
+        return start_of(x) + 4 * first, 4 * channels
     return nothing, 0
 
 
@@ -203,7 +191,7 @@ def images_to_basis(x, grid, first, count, scratch, v):
     """
     _, _, width, channels = x.shape
     line = _VECTOR * (STEP * grid.wide + 2)
-    near, to, point = scratch.ctypes.data, v.ctypes.data, 4 * v.shape[1]
+    near, to, point = start_of(scratch), start_of(v), 4 * v.shape[1]
     none, nothing = zeros(), near + POINTS * line
     store(none, nothing)
     done = 0
@@ -241,32 +229,34 @@ def images_to_basis(x, grid, first, count, scratch, v):
 
 
 @exact
-def _column_to_result(m, point, j):
-    return to_result(*_read_6(m + j * point, POINTS * point))
+def _column_to_result(m, point):
+    return to_result(*_read_6(m, POINTS * point))
 
 
 @exact
 def _columns_to_result(m, point):
-    a, b = _column_to_result(m, point, 0), _column_to_result(m, point, 1)
-    c, d = _column_to_result(m, point, 2), _column_to_result(m, point, 3)
-    return a, b, c, d, _column_to_result(m, point, 4), _column_to_result(m, point, 5)
+    a, b = _column_to_result(m, point), _column_to_result(m + point, point)
+    m += 2 * point
+    c, d = _column_to_result(m, point), _column_to_result(m + point, point)
+    m += 2 * point
+    return a, b, c, d, _column_to_result(m, point), _column_to_result(m + point, point)
 
 
 @exact
-def _row_of_result(columns, i, scale, bias):
-    a, b, c, d = to_result(*_of_6(columns, i))
+def _row_of_result(row, scale, bias):
+    a, b, c, d = to_result(*row)
     return a * scale + bias, b * scale + bias, c * scale + bias, d * scale + bias
 
 
 @exact
-def _write_result(row, adds, residual, lowest, at, across):
+def _write_result(row, adds, residual, lowest, at, right):
     """Returns the sum of what is written."""
     a, b, c, d = row
     if adds:
-        e, f, g, h = _read_4(residual, across)
+        e, f, g, h = _read_4(residual, right)
         a, b, c, d = a + e, b + f, c + g, d + h
     lower = at_least(a, lowest), at_least(b, lowest), at_least(c, lowest), at_least(d, lowest)
-    _write_4(lower, at, across)
+    _write_4(lower, at, right)
     return (a + b) + (c + d)
 
 
@@ -280,8 +270,8 @@ def basis_to_results(m, outputs, some, grid, first, count, scale, bias, residual
         Not 0 if a result is not finite.
     """
     _, height, width, channels = y.shape
-    near, at, point = scratch.ctypes.data, m.ctypes.data, 4 * m.shape[1]
-    down, across = 4 * channels * width, 4 * channels
+    near, at, point = start_of(scratch), start_of(m), 4 * m.shape[1]
+    down, right = 4 * channels * width, 4 * channels
     adds, lowest = residual.size == y.size, _f(0) if relu else _f(-np.inf)
     everything = zeros()
     done = 0
@@ -293,18 +283,18 @@ def basis_to_results(m, outputs, some, grid, first, count, scale, bias, residual
             pixel = ((image * height + y0) * width + x0) * channels + outputs
             for start in range(0, some, LANES):
                 c = min(start, some - LANES)
-                to, add = y.ctypes.data + 4 * (pixel + c), residual.ctypes.data + 4 * (pixel + c)
-                half = _columns_to_result(at + 4 * ((done + t) * some + c), point)
-                a = load(scale.ctypes.data + 4 * (outputs + c))
-                b = load(bias.ctypes.data + 4 * (outputs + c))
-                r0, r1 = _row_of_result(half, 0, a, b), _row_of_result(half, 1, a, b)
-                r2, r3 = _row_of_result(half, 2, a, b), _row_of_result(half, 3, a, b)
+                to, add = start_of(y) + 4 * (pixel + c), start_of(residual) + 4 * (pixel + c)
+                half = transposed(_columns_to_result(at + 4 * ((done + t) * some + c), point))
+                a = load(start_of(scale) + 4 * (outputs + c))
+                b = load(start_of(bias) + 4 * (outputs + c))
+                r0, r1 = _row_of_result(half[0], a, b), _row_of_result(half[1], a, b)
+                r2, r3 = _row_of_result(half[2], a, b), _row_of_result(half[3], a, b)
                 if rows == STEP and columns == STEP:
-                    s0 = _write_result(r0, adds, add, lowest, to, across)
-                    s1 = _write_result(r1, adds, add + down, lowest, to + down, across)
+                    s0 = _write_result(r0, adds, add, lowest, to, right)
+                    s1 = _write_result(r1, adds, add + down, lowest, to + down, right)
                     add, to = add + 2 * down, to + 2 * down
-                    s2 = _write_result(r2, adds, add, lowest, to, across)
-                    s3 = _write_result(r3, adds, add + down, lowest, to + down, across)
+                    s2 = _write_result(r2, adds, add, lowest, to, right)
+                    s3 = _write_result(r3, adds, add + down, lowest, to + down, right)
                     everything += (s0 + s1) + (s2 + s3)
                 else:
                     _write_4(r0, near, _VECTOR)
@@ -315,34 +305,35 @@ def basis_to_results(m, outputs, some, grid, first, count, scale, bias, residual
                         for j in range(columns):
                             value = load(near + _VECTOR * (STEP * i + j))
                             if adds:
-                                value += load(add + i * down + j * across)
+                                value += load(add + i * down + j * right)
                             everything += value
-                            store(at_least(value, lowest), to + i * down + j * across)
+                            store(at_least(value, lowest), to + i * down + j * right)
         done += tiles
     return total(everything) * _f(0)
 
 
 @exact
-def _column_from_result(at, down, across, j):
-    return from_result(*_read_4(at + j * across, down))
+def _column_from_result(at, down):
+    return from_result(*_read_4(at, down))
 
 
 @exact
-def _columns_from_result(at, down, across):
-    a, b = _column_from_result(at, down, across, 0), _column_from_result(at, down, across, 1)
-    return a, b, _column_from_result(at, down, across, 2), _column_from_result(at, down, across, 3)
+def _columns_from_result(at, down, right):
+    a, b = _column_from_result(at, down), _column_from_result(at + right, down)
+    at += 2 * right
+    return a, b, _column_from_result(at, down), _column_from_result(at + right, down)
 
 
 @exact
-def _write_from_result(columns, i, m, point):
-    _write_6(from_result(*_of_4(columns, i)), m + POINTS * i * point, point)
+def _write_from_result(row, m, point):
+    _write_6(from_result(*row), m, point)
 
 
 @inline
 def results_to_basis(y, outputs, some, grid, first, count, scratch, m):
     """Strips of y (n, h, w, o) as A y A^T, of ``some`` channels from ``outputs`` on."""
     _, height, width, channels = y.shape
-    near, to, point = scratch.ctypes.data, m.ctypes.data, 4 * m.shape[1]
+    near, to, point = start_of(scratch), start_of(m), 4 * m.shape[1]
     done = 0
     for number in range(first, first + count):
         image, y0, left, tiles = _strip(grid, number)
@@ -352,28 +343,24 @@ def results_to_basis(y, outputs, some, grid, first, count, scratch, m):
             pixel = ((image * height + y0) * width + x0) * channels + outputs
             for start in range(0, some, LANES):
                 c = min(start, some - LANES)
-                at, down, across = (
-                    y.ctypes.data + 4 * (pixel + c),
-                    4 * channels * width,
-                    4 * channels,
-                )
+                at, down, right = start_of(y) + 4 * (pixel + c), 4 * channels * width, 4 * channels
                 if rows < STEP or columns < STEP:
                     for i in range(STEP):
                         for j in range(STEP):
                             there = near + _VECTOR * (STEP * i + j)
                             if i < rows and j < columns:
-                                store(load(at + i * down + j * across), there)
+                                store(load(at + i * down + j * right), there)
                             else:
                                 store(zeros(), there)
-                    at, down, across = near, STEP * _VECTOR, _VECTOR
-                half = _columns_from_result(at, down, across)
-                there = to + 4 * ((done + t) * some + c)
-                _write_from_result(half, 0, there, point)
-                _write_from_result(half, 1, there, point)
-                _write_from_result(half, 2, there, point)
-                _write_from_result(half, 3, there, point)
-                _write_from_result(half, 4, there, point)
-                _write_from_result(half, 5, there, point)
+                    at, down, right = near, STEP * _VECTOR, _VECTOR
+                half = transposed(_columns_from_result(at, down, right))
+                there, row = to + 4 * ((done + t) * some + c), POINTS * point
+                _write_from_result(half[0], there, point)
+                _write_from_result(half[1], there + row, point)
+                _write_from_result(half[2], there + 2 * row, point)
+                _write_from_result(half[3], there + 3 * row, point)
+                _write_from_result(half[4], there + 4 * row, point)
+                _write_from_result(half[5], there + 5 * row, point)
         done += tiles
 
 
@@ -387,7 +374,7 @@ def weight_to_basis(w, i, input_step, output_step, turned, scratch, u):
     The nine numbers for an input and an output begin at their steps in w.
     """
     _, inputs, outputs = u.shape
-    near = scratch.ctypes.data
+    near = start_of(scratch)
     half, point = near + _TAPS * _VECTOR, 4 * inputs * outputs
     for start in range(0, outputs, LANES):
         o = min(start, outputs - LANES)
@@ -400,7 +387,7 @@ def weight_to_basis(w, i, input_step, output_step, turned, scratch, u):
             _write_6(column, half + _VECTOR * j, 3 * _VECTOR)
         for j in range(POINTS):
             row = from_weight(*_read_3(half + 3 * _VECTOR * j, _VECTOR))
-            _write_6(row, u.ctypes.data + 4 * (i * outputs + o) + POINTS * j * point, point)
+            _write_6(row, start_of(u) + 4 * (i * outputs + o) + POINTS * j * point, point)
 
 
 @inline
@@ -411,13 +398,13 @@ def basis_to_weight(sums, o, scratch, grad_weight):
         Not 0 if a result is not finite.
     """
     parts, _, outputs, channels = sums.shape
-    near = scratch.ctypes.data
+    near = start_of(scratch)
     half = near + _TAPS * _VECTOR
     first, point = half + 3 * POINTS * _VECTOR, 4 * outputs * channels
     everything = zeros()
     for start in range(0, channels, LANES):
         c = min(start, channels - LANES)
-        at = sums.ctypes.data + 4 * (o * channels + c)
+        at = start_of(sums) + 4 * (o * channels + c)
         for i in range(SQUARE):
             number = load(at + i * point)
             for part in range(1, parts):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .. import threads
 from ..memory import empty
 from ..onednn import convolution
+from .addresses import start_of
 from .jit import kernel, prange
 from .sgemm import NORMAL, TRANSPOSED, sgemm
 from .tiles import LANES, products
@@ -52,6 +53,7 @@ def _multiply(multiply, x, grad, grid, most, parts, slabs, grad_weight, odd):
     n, _, _, channels = x.shape
     outputs = grad.shape[3]
     strips = n * grid.down * grid.pieces
+    one = np.int64(1)
     memory = lines(parts * SQUARE, outputs * channels)
     sums = memory.reshape((parts, SQUARE, outputs, channels))
     for unit in prange(parts * slabs):
@@ -63,13 +65,15 @@ def _multiply(multiply, x, grad, grid, most, parts, slabs, grad_weight, odd):
         scratch = scratch_for_images(grid)
         v = lines(SQUARE, most * grid.wide * channels + LANES)
         m = lines(SQUARE, most * grid.wide * some + LANES)
-        add = False
-        for start in range(part * strips // parts, stop, most):
+        begin = part * strips // parts
+        for start in range(begin, stop, most):
             count = min(most, stop - start)
             tiles = images_to_basis(x, grid, start, count, scratch, v)
             results_to_basis(grad, first, some, grid, start, count, scratch, m)
+            add = start > begin
             for i in range(SQUARE):
-                a, b, c = m[i].ctypes.data, v[i].ctypes.data, sums[part, i, first].ctypes.data
+                a, b = start_of(m) + 4 * i * m.shape[1], start_of(v) + 4 * i * v.shape[1]
+                c = start_of(sums) + 4 * ((part * SQUARE + i) * outputs + first) * channels
                 if multiply != 0:
                     beta = _f(1) if add else _f(0)
                     sgemm(
@@ -77,11 +81,10 @@ def _multiply(multiply, x, grad, grid, most, parts, slabs, grad_weight, odd):
                         *(a, some, b, channels, beta, c, channels),
                     )
                 else:
-                    products(some, channels, tiles, a, 1, some, b, channels, add, c, channels)
-            add = True
+                    products(some, channels, tiles, a, one, some, b, channels, add, c, channels)
     for o in prange(outputs):
         own = scratch_for_weight()
-        odd[o] = basis_to_weight(sums, o, own, grad_weight)
+        odd[o] = basis_to_weight(sums, np.int64(o), own, grad_weight)
 
 
 def conv2d_weight(

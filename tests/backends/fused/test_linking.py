@@ -1,0 +1,106 @@
+"""Only kernels become machine code; what they call does what it would do by itself."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+import numba
+from numba.core.codegen import JITCodeLibrary
+
+from nano.backends.fused import linking
+from nano.backends.fused.jit import Kernel, inline, prange
+
+PROGRAM = """
+import numpy as np
+from tests.backends.fused.test_linking import _checked_roots
+_checked_roots(np.array([4.0, 9.0]), y := np.empty(2))
+assert y.tolist() == [2, 3]
+try:
+    _checked_roots(np.array([-1.0, 9.0]), y)
+except ValueError as error:
+    print(error)
+hits = sum(_checked_roots._parallel.stats.cache_hits.values())
+print(hits)
+"""
+
+
+@inline
+def _root(x):
+    return np.sqrt(x)
+
+
+@inline
+def _checked(x):
+    for i in range(x.size):
+        if x[i] < 0:
+            raise ValueError("number", i, "is negative")
+    return np.zeros(x.size)
+
+
+def _roots(x, y):
+    for i in prange(x.size):
+        y[i] = _root(x[i])
+
+
+def _roots_of_checked(x, y):
+    zero = _checked(x)
+    for i in prange(x.size):
+        y[i] = _root(x[i]) + zero[i]
+
+
+_checked_roots = Kernel(_roots_of_checked)
+
+
+def libraries(dispatcher):
+    return [form.library for form in dispatcher.overloads.values()]
+
+
+def test_what_a_kernel_calls_is_no_machine_code():
+    x, y = np.array([4.0, 9.0]), np.empty(2)
+    for kernel in (Kernel(_roots, kept=False), Kernel(_roots, kept=False).serial):
+        kernel(x, y)
+        assert y.tolist() == [2, 3]
+    found = libraries(_root)
+    assert found
+    assert not any(library._is_machine_code for library in found)
+
+
+def test_python_is_told_that_it_cannot_call_it():
+    Kernel(_roots, kept=False).serial(np.ones(1), np.empty(1))
+    with pytest.raises(TypeError):
+        _root(1.0)
+
+
+def test_the_users_own_functions_are_compiled_as_ever():
+    Kernel(_roots_of_checked, kept=False).serial(np.ones(3), np.empty(3))
+
+    @numba.njit
+    def own(n):
+        return np.zeros(n).size + _root(4.0)  # both were compiled for a kernel, too
+
+    assert own(3) == 5
+    assert {type(found) for found in libraries(own)} == {JITCodeLibrary}
+
+
+def test_a_kernel_that_fails_to_compile_leaves_numba_as_it_was():
+    def wrong(x):
+        x.no_such_name()
+
+    with pytest.raises(numba.TypingError):
+        Kernel(wrong, kept=False).serial(np.ones(1))
+    assert not isinstance(numba.core.registry.cpu_target.target_context.codegen(), linking._Codegen)
+
+
+def test_errors_and_constants_survive_the_way_over_the_disk(tmp_path):
+    env = os.environ | {"NANO_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "2"}
+    env["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *sys.path])
+    for hits in (0, 1):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split("\n")[:2] == ["('number', 0, 'is negative')", str(hits)]
