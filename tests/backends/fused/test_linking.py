@@ -17,14 +17,14 @@ from nano.backends.fused.jit import Kernel, inline, prange
 
 PROGRAM = """
 import numpy as np
-from tests.backends.fused.test_linking import _checked_roots
-_checked_roots(np.array([4.0, 9.0]), y := np.empty(2))
-assert y.tolist() == [2, 3]
+from tests.backends.fused.test_linking import _shares
+_shares(np.array([4.0, 36.0]), y := np.empty(2))
+assert y.tolist() == [0.25, 0.75]
 try:
-    _checked_roots(np.array([-1.0, 9.0]), y)
+    _shares(np.array([-1.0, 9.0]), y)
 except ValueError as error:
     print(error)
-hits = sum(_checked_roots._parallel.stats.cache_hits.values())
+hits = sum(_shares._parallel.stats.cache_hits.values())
 print(hits)
 """
 
@@ -35,11 +35,18 @@ def _root(x):
 
 
 @inline
-def _checked(x):
+def _checked_root(x, i):
+    if x[i] < 0:
+        raise ValueError("number", i, "is negative")
+    return _root(x[i])
+
+
+@inline
+def _sum(x):
+    total = 0.0
     for i in range(x.size):
-        if x[i] < 0:
-            raise ValueError("number", i, "is negative")
-    return np.zeros(x.size)
+        total += _checked_root(x, i)
+    return np.full(x.size, total)
 
 
 def _roots(x, y):
@@ -47,13 +54,13 @@ def _roots(x, y):
         y[i] = _root(x[i])
 
 
-def _roots_of_checked(x, y):
-    zero = _checked(x)
+def _shares_of_roots(x, y):
+    total = _sum(x)
     for i in prange(x.size):
-        y[i] = _root(x[i]) + zero[i]
+        y[i] = _checked_root(x, np.int64(i)) / total[i]
 
 
-_checked_roots = Kernel(_roots_of_checked)
+_shares = Kernel(_shares_of_roots)
 
 
 def libraries(dispatcher):
@@ -77,7 +84,7 @@ def test_python_is_told_that_it_cannot_call_it():
 
 
 def test_the_users_own_functions_are_compiled_as_ever():
-    Kernel(_roots_of_checked, kept=False).serial(np.ones(3), np.empty(3))
+    Kernel(_shares_of_roots, kept=False).serial(np.ones(3), np.empty(3))
 
     @numba.njit
     def own(n):
