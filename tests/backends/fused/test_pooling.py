@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nano.backends import explain, kernels, use
+from nano.backends.fused import max_pooling
 from nano.backends.fused import pooling as fused
 from nano.backends.reference import pooling as reference
 
@@ -65,16 +66,34 @@ def test_maximum(geometry, c, dtype, special, seed):
     x = drawn(seed, (2, c, *size), dtype, special)
     wanted, wanted_places = reference.max_pool2d(x, *rest, outputs)
     for a in layouts(x):
-        y, places = fused.max_pool2d(a, *rest, outputs)
+        y, places = max_pooling.max_pool2d(a, *rest, outputs)
         assert (y.dtype, places.dtype) == (dtype, wanted_places.dtype)
         same(y, wanted)
         same(places, wanted_places)
         assert y.transpose(0, 2, 3, 1).flags.c_contiguous
-        same(fused.max_pool2d_gather(a, places, *rest), y)
+        same(max_pooling.max_pool2d_gather(a, places, *rest), y)
     g = drawn(seed + 1, y.shape, dtype)
     dx = reference.max_pool2d_backward(g, wanted_places, size, *rest)
     for a in layouts(g):
-        same(fused.max_pool2d_backward(a, places, size, *rest), dx)
+        same(max_pooling.max_pool2d_backward(a, places, size, *rest), dx)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("c", [1, 2, 5, 8])
+def test_neighbours_share_vectors(c, stride):
+    # 16 windows of a channel are one vector: rows are longer than that, and not by whole vectors.
+    x = drawn(stride, (2, 3, 53, c), FLOAT32)
+    x[0, 0, ::7] = np.nan
+    x = x.transpose(0, 3, 1, 2)
+    geometry = ((2, 2), (stride, stride), (1, 1), (1, 1))
+    outputs = tuple(-(-(n + 2 - 2) // stride) for n in x.shape[2:])  # the last beyond the image
+    y, places = max_pooling.max_pool2d(x, *geometry, outputs)
+    wanted, wanted_places = reference.max_pool2d(x, *geometry, outputs)
+    same(y, wanted)
+    same(places, wanted_places)
+    g = drawn(4, y.shape, FLOAT32)
+    dx = max_pooling.max_pool2d_backward(g, places, x.shape[2:], *geometry)
+    same(dx, reference.max_pool2d_backward(g, places, x.shape[2:], *geometry))
 
 
 @settings(max_examples=60, deadline=None)
@@ -141,13 +160,13 @@ def test_large_images_are_shared_by_the_threads(c, dtype):
 def test_places_of_large_windows_are_int32():
     x = drawn(0, (1, 2, 20, 20), FLOAT32)
     geometry = ((17, 17), (1, 1), (0, 0), (1, 1))
-    y, places = fused.max_pool2d(x, *geometry, (4, 4))
+    y, places = max_pooling.max_pool2d(x, *geometry, (4, 4))
     _, wanted_places = reference.max_pool2d(x, *geometry, (4, 4))
     assert places.dtype == wanted_places.dtype == np.int32
     same(places, wanted_places)
     g = drawn(1, y.shape, FLOAT32)
     same(
-        fused.max_pool2d_backward(g, places, (20, 20), *geometry),
+        max_pooling.max_pool2d_backward(g, places, (20, 20), *geometry),
         reference.max_pool2d_backward(g, places, (20, 20), *geometry),
     )
 
