@@ -22,6 +22,7 @@ from .joint import settle_leaves
 from .passes import JOINT, LARGE_PASSES, PASSES
 from .program import Program
 from .regions import Region
+from .row_blocks import RowBlocks
 from .report import Report, report
 from .small import small_program
 from .surroundings import PLAIN
@@ -261,7 +262,9 @@ class Compiled:
         program = self._program()
         texts = []
         for part in program.parts:
-            loops = [n.source for n in part.graph.nodes if isinstance(n, (Fused, Region))]
+            loops = [
+                n.source for n in part.graph.nodes if isinstance(n, (Fused, Region, RowBlocks))
+            ]
             texts += [part.source, *filter(None, [part.native]), *loops]
         return "\n\n".join(texts)
 

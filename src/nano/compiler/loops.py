@@ -18,7 +18,7 @@ from ..functions.reduction import Mean, Sum
 from .formula import TRANSCENDENTAL, UnsupportedError, expression, term
 from .graph import Apply, Value
 
-__all__ = ["Loop", "check_operator", "is_reduction", "iterated"]
+__all__ = ["Loop", "check_operator", "expression_of", "is_reduction", "iterated"]
 
 _KINDS = {"f": "real", "V": "real", "b": "truth", "i": "integer", "u": "integer"}
 _FLOAT64, _BFLOAT16 = np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16)
@@ -76,10 +76,10 @@ def check_operator(node: Apply) -> None:
         if _KINDS[x.dtype.kind] != "real" or x.dtype != y.dtype or not x.size:
             raise UnsupportedError("only floating-point numbers are summed")
     else:
-        _expression(node, dict.fromkeys(node.reads(), "x"))
+        expression_of(node, dict.fromkeys(node.reads(), "x"))
 
 
-def _expression(node: Apply, names: dict[Value, str]) -> str:
+def expression_of(node: Apply, names: dict[Value, str]) -> str:
     """The operator as an expression in the variables of its operands, rounded to its dtype."""
     reads = [x for x in node.inputs if isinstance(x, Value)]
     y = node.outputs[0]
@@ -238,7 +238,7 @@ class Loop:
                 assert made is not None
                 note = f"{made.name} = {note:<14}  {member.line}".rstrip()
                 note += f"  ({member.phase})" if member.phase else ""
-            code = _expression(member, names)
+            code = expression_of(member, names)
             names[member.outputs[0]] = f"t{number}"  # type: ignore[index]
             body.append((f"t{number} = {code}", note))
         stores = []

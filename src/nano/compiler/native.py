@@ -31,7 +31,7 @@ from .operator_loops import (
     steps,
 )
 
-__all__ = ["Native", "UnsupportedError", "is_view_of_an_input"]
+__all__ = ["Native", "UnsupportedError", "bare", "is_view_of_an_input", "title_of"]
 
 #: So many operators that do the same to other arrays are worth a loop over them.
 _MANY = 4
@@ -80,7 +80,7 @@ class Native(OperatorLoops):
         rest = self._rolled(nodes) if alike else nodes
         for node in rest:
             self._line("")
-            self._line(_title(node))
+            self._line(title_of(node))
             self._with_names(node)
         self._line("return 0")
         header = _HEADER + (_ONEDNN if self.calls_onednn else "")
@@ -97,7 +97,7 @@ class Native(OperatorLoops):
         """The function, for one thread."""
         from ..backends.fused.generated import generated_kernel
 
-        return generated_kernel(_bare(self.source), "native", True).serial
+        return generated_kernel(bare(self.source), "native", True).serial
 
     # Operators that are alike -----------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Native(OperatorLoops):
 
     def _pattern(self, node: Apply | Overwrite) -> str:
         """What is the same for nodes that are alike."""
-        return _bare(Native([node], node.reads()).source)
+        return bare(Native([node], node.reads()).source)
 
     def _roll(self, group: Sequence[Apply | Overwrite]) -> None:
         """A loop over nodes that are alike: their addresses follow each other in the table."""
@@ -129,7 +129,7 @@ class Native(OperatorLoops):
                 self.places.append(v if v in self._given else v.memory)
         first = group[0]
         self._line("")
-        self._line(f"{_title(first)} and {len(group) - 1} more like it")
+        self._line(f"{title_of(first)} and {len(group) - 1} more like it")
         self._line(f"for node in range({len(group)}):")
         self._outermost = self._depth = 2
         for k, v in enumerate(columns[0]):
@@ -231,11 +231,11 @@ def is_view_of_an_input(node: Node) -> bool:
     return any(v.memory is w.memory for v in node.makes() for w in node.reads())
 
 
-def _title(node: Node) -> str:
+def title_of(node: Node) -> str:
     return f"# {node.name}{f'  {node.line}' if node.line else ''}"
 
 
-def _bare(source: str) -> str:
+def bare(source: str) -> str:
     """Without comments and the program's numbers: the same steps elsewhere are the same code."""
     lines = [line.partition("  # ")[0].rstrip() for line in source.splitlines()]
     text = "\n".join(x for x in lines if x and not x.lstrip().startswith("#")) + "\n"

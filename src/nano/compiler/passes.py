@@ -28,6 +28,7 @@ from .graph import (
 )
 from .normalisation import layer_norms, softmaxes
 from .regions import regions
+from .row_blocks import row_blocks
 from .views import views
 
 __all__ = [
@@ -224,6 +225,7 @@ JOINT = ("fold_constants", "common_subexpressions", "dead_code")
 LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
     "layer_norms": layer_norms,
     "fold_batch_norm": fold_batch_norm,
+    "row_blocks": row_blocks,
     "regions": regions,
     "epilogues": epilogues,
     "fuse": fuse,

@@ -23,7 +23,7 @@ from .native import Native, is_view_of_an_input
 from .operator_loops import is_dense, multiplications
 from .program import Writer
 
-__all__ = ["Region", "regions"]
+__all__ = ["Members", "Region", "regions"]
 
 #: Elements that one thread goes over in the time that it takes to wake another.
 _LARGEST = 1 << 16
@@ -244,10 +244,10 @@ class Region(Node):
         return host(*arrays)
 
 
-class _Members(Writer):
+class Members(Writer):
     """Writes a function of arrays that calls operator after operator."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Any) -> None:
         graph = Graph()
         graph.nodes = list(region.members)
         graph.result = list(region.outputs)
@@ -276,7 +276,7 @@ class _Host:
         """The function, ready to be called."""
         from ..backends.fused.addresses import address_of
 
-        members = _Members(self._region)
+        members = Members(self._region)
         exec(members.source(), members.scope)
         self._scope["members"] = members.scope["members"]
         self._scope["native"] = self._native.compiled()

@@ -16,6 +16,7 @@ from .graph import Apply, Node
 from .loops import check_operator
 from .program import Program, Writer
 from .regions import Region
+from .row_blocks import RowBlocks
 
 __all__ = ["Report", "Row", "report"]
 
@@ -99,8 +100,9 @@ def _note(node: Node) -> str:
     if isinstance(node, Fused):
         return "fused: " + ", ".join(m.name for m in node.members)
     if isinstance(node, Region):
-        counts = Counter(m.name for m in node.members)
-        return "native: " + ", ".join(f"{n} {k}" if n > 1 else k for k, n in counts.items())
+        return "native: " + _counted(node.members)
+    if isinstance(node, RowBlocks):
+        return f"by blocks of {node.rows} rows: " + _counted(node.members)
     if isinstance(node, Apply) and issubclass(node.function, Epilogue):
         return _followed_by(node)
     if not isinstance(node, Apply) or not node.function.formula:
@@ -110,6 +112,11 @@ def _note(node: Node) -> str:
     except UnsupportedError as reason:
         return f"not fused: {reason}"
     return "not fused: nothing beside it to join"
+
+
+def _counted(members: list[Apply]) -> str:
+    counts = Counter(m.name for m in members)
+    return ", ".join(f"{n} {k}" if n > 1 else k for k, n in counts.items())
 
 
 def _followed_by(node: Apply) -> str:

@@ -12,13 +12,15 @@ import linecache
 import os
 import sys
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from .jit import _FAST, Kernel, _folder
+from .jit import _FAST, Kernel, _folder, by_address
 
-__all__ = ["generated_kernel"]
+__all__ = ["generated_function", "generated_kernel"]
 
 
 @cache
@@ -29,6 +31,29 @@ def generated_kernel(source: str, name: str, fast: bool = False) -> Kernel:
     order, and no product and sum in one step, so that it gives what the operators give one
     after the other.
     """
+    function, kept = _loaded(source, name)
+    return Kernel(function, fastmath=_FAST if fast else False, kept=kept)
+
+
+@cache
+def generated_function(source: str, name: str, signature: str) -> int:
+    """The address of the function ``name`` of a module with this source, compiled for one thread.
+
+    Loops on all threads can call it by that: what they do themselves is compiled once for all.
+    It may add in another order, as kernels may.
+    """
+    function, kept = _loaded(source, name)
+    compiled = by_address(function, signature, _FAST, kept)
+    _alive.append(compiled)
+    return compiled.address  # type: ignore[no-any-return]
+
+
+#: The code at the addresses that were handed out.
+_alive: list[Any] = []
+
+
+def _loaded(source: str, name: str) -> tuple[Callable[..., Any], bool]:
+    """The function of a module with this source, and whether that is kept on disk."""
     module = f"nano_generated_{hashlib.sha256(source.encode()).hexdigest()[:24]}"
     path = _written(source, module)
     kept = path is not None
@@ -39,7 +64,7 @@ def generated_kernel(source: str, name: str, fast: bool = False) -> Kernel:
     linecache.cache[where] = (len(source), None, source.splitlines(keepends=True), where)
     sys.modules[module] = made
     exec(compile(source, where, "exec"), made.__dict__)
-    return Kernel(getattr(made, name), fastmath=_FAST if fast else False, kept=kept)
+    return getattr(made, name), kept
 
 
 def _written(source: str, module: str) -> Path | None:

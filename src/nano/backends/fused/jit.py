@@ -13,8 +13,8 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .. import threads
 from . import ahead
 from .linking import KernelCompiler, inner
 
-__all__ = ["Kernel", "inline", "kernel", "prange"]
+__all__ = ["Kernel", "by_address", "inline", "kernel", "prange"]
 
 #: What the compiler may assume: sums may be done in another order, and a product and a sum
 #: in one step. Not that there are no NaNs or infinities: those must come out as they should.
@@ -105,12 +105,26 @@ def _compile(function: Callable[..., Any], parallel: bool, fastmath: Any, kept: 
         "no_cfunc_wrapper": True,
         "pipeline_class": KernelCompiler,
     }
+    # Numba's own key does not tell the two forms of a kernel apart.
+    with _keeping("pool" if parallel else "serial", kept) as cache:
+        return numba.njit(cache=cache, **options)(function)
+
+
+def by_address(function: Callable[..., Any], signature: str, fastmath: Any, kept: bool) -> Any:
+    """Compile a function for one thread and one signature; the result has an ``address``."""
+    with _keeping("serial", kept) as cache:
+        options = {"error_model": "numpy", "fastmath": fastmath}
+        return numba.cfunc(signature, cache=cache, **options)(function)
+
+
+@contextmanager
+def _keeping(form: str, kept: bool) -> Iterator[bool]:
+    """Let Numba keep what is made meanwhile, in a folder for this form of it; whether it can."""
     folder = _folder() if kept else None
     before = numba.config.CACHE_DIR
-    # Numba's own key does not tell the two forms of a kernel apart.
-    numba.config.CACHE_DIR = f"{folder}/{'pool' if parallel else 'serial'}" if folder else ""
+    numba.config.CACHE_DIR = f"{folder}/{form}" if folder else ""
     try:
-        return numba.njit(cache=folder is not None, **options)(function)
+        yield folder is not None
     finally:
         numba.config.CACHE_DIR = before
 
