@@ -22,8 +22,8 @@ from .joint import settle_leaves
 from .passes import JOINT, LARGE_PASSES, PASSES
 from .program import Program
 from .regions import Region
-from .row_blocks import RowBlocks
 from .report import Report, report
+from .row_blocks import RowBlocks
 from .small import small_program
 from .surroundings import PLAIN
 from .trace import Trace, trace

@@ -30,7 +30,7 @@ _FEWEST_ROWS = 4 * BLOCK
 #: A block's product takes longer than its call; and each part of the rows has all sums of its own,
 #: which have to stay in the cache.
 _SMALLEST_MATRIX, _LARGEST_MATRIX = 1 << 13, 1 << 18
-#: With fewer products, nothing is handed on from one to the next; more take long to compile.
+#: With fewer products and normalisations, little is handed on; more products take long to compile.
 _FEWEST, _MOST = 2, 16
 _ROWS_OF_A_PART = 64
 
@@ -95,7 +95,12 @@ class _Chains:
                     home = joined
             growing.append(home)
             growing.sort(key=lambda places: places[-1])
-        return [c for g in growing if self._products(c := self._without_ends(g)) >= _FEWEST]
+        chains = [self._without_ends(g) for g in growing]
+        return [c for c in chains if self._products(c) and self._worth(c) >= _FEWEST]
+
+    def _worth(self, places: list[int]) -> int:
+        kinds = [self._steps[p].kind for p in places]
+        return sum(kinds.count(k) for k in ("product", "add_product", "normalise", "slopes"))
 
     def _products(self, places: list[int]) -> int:
         return sum(multiplications(self._steps[p]) > 0 for p in places)

@@ -87,7 +87,8 @@ class _Nest(_Stage):
 
     def lines(self, stored: set[Value]) -> list[str]:
         names: dict[Value, str] = {}
-        loads, body = [], []
+        loads: list[str] = []
+        body: list[str] = []
         for k, e in enumerate(self._elements):
             for x in e.reads:
                 if x not in names:
@@ -283,8 +284,8 @@ class RowLoops:
     def _normalise(self, step: Step) -> None:
         x = self.root(step.tables[0])
         weight, bias = (self._shared(v) for v in step.shared)
-        columns = (step.shared[0].size, 1, 1)
-        made = [self._wanted(*v) for v in zip(step.node.outputs, columns, strict=True)]
+        y, mean, rstd = [*step.node.outputs, None, None][:3]
+        made = [self._wanted(y, step.shared[0].size), self._wanted(mean, 1), self._wanted(rstd, 1)]
         eps = f"f32({step.node.attributes['eps']!r})"
         given = f"{x.name}, {weight}, {bias}, {eps}, {made[0]}, {made[1]}[:, 0], {made[2]}[:, 0]"
         self._stage(step, f"normalise({given})")

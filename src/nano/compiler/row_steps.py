@@ -7,6 +7,7 @@ apart, and the others lie together. (16, 128, 512) is a table of 2048 rows, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def as_table(v: Value, rows: int) -> Table | None:
 def _joined(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
     """From one element to the next, if dimensions can be counted as one; else, or of one, None."""
     live = [(n, s) for n, s in zip(shape, strides, strict=True) if n > 1]
-    if any(s != m * t for (_, s), (m, t) in zip(live, live[1:], strict=False)):
+    if any(s != m * t for (_, s), (m, t) in pairwise(live)):
         return -1
     return live[-1][1] if live else None
 

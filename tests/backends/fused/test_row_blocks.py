@@ -54,9 +54,7 @@ def test_sums_of_parts(parts):
         memory[p * step : p * step + 52] = some[p].view(np.uint8)
         memory[p * step + 64 : p * step + 120] = others[p].view(np.uint8)
     first, second = some[0].copy(), np.full(7, np.nan, np.float32)
-    totals = np.array(
-        [(first.ctypes.data, 0, 13, 0), (second.ctypes.data, 64, 7, 1)], np.int64
-    )
+    totals = np.array([(first.ctypes.data, 0, 13, 0), (second.ctypes.data, 64, 7, 1)], np.int64)
     collect(totals, parts, memory.ctypes.data, step)
     np.testing.assert_allclose(first, some.sum(0), rtol=1e-5, atol=1e-6)  # some roundings
     np.testing.assert_allclose(second, others.sum(0), rtol=1e-7, atol=1e-7)  # one rounding

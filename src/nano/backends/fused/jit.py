@@ -97,7 +97,7 @@ def _forget_old(kernels: Path) -> None:
 
 
 def _compile(function: Callable[..., Any], parallel: bool, fastmath: Any, kept: bool) -> Any:
-    options = {
+    options: dict[str, Any] = {
         "nogil": True,
         "error_model": "numpy",
         "fastmath": fastmath,

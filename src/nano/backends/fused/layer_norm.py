@@ -17,7 +17,7 @@ _f = np.float32
 
 @inline
 def normalise(x, weight, bias, eps, y, mean, rstd):
-    """y = (x - mean) / sqrt(var + eps) weight + bias for each row; x's may be longer than is read."""
+    """y = (x - mean) / sqrt(var + eps) weight + bias; rows of x may be longer."""
     c = weight.size
     for r in range(y.shape[0]):
         total = _f(0)
