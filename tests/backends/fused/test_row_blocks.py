@@ -5,38 +5,53 @@ import pytest
 
 from nano.backends import is_available
 
-pytestmark = pytest.mark.skipif(
-    not (is_available("fused") and is_available("onednn")), reason="needs Numba and oneDNN"
-)
+pytest.importorskip("numba")
+
+from nano.backends.fused import row_blocks
+from nano.backends.fused.jit import kernel
+
+pytestmark = pytest.mark.skipif(not is_available("onednn"), reason="needs oneDNN")
+
+
+@kernel
+def _turned(w, y):
+    row_blocks.turned(w, y)
+
+
+@kernel
+def _product(sgemm_at, x, w, turn, y):
+    row_blocks.product(sgemm_at, x, w, turn, y)
+
+
+@kernel
+def _add_product(sgemm_at, x, y, add, total):
+    row_blocks.add_product(sgemm_at, x, y, add, total)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 32), (1, 40), (37, 21), (16, 9), (5, 64)])
 def test_a_transpose(shape):
-    from nano.backends.fused.row_blocks import turned
-
     w = np.random.default_rng(0).standard_normal(shape, np.float32)
     y = np.full((shape[1] + 1, shape[0]), 7, np.float32)
-    turned(w, y[:-1])
+    _turned.serial(w, y[:-1])
     assert np.array_equal(y[:-1], w.T)
     assert (y[-1] == 7).all()  # nothing behind
 
 
 def test_products_of_rows_that_lie_apart():
-    from nano.backends.fused.row_blocks import add_product, product
     from nano.backends.fused.sgemm import address
 
     rng = np.random.default_rng(0)
     x, w, g = (rng.standard_normal(s, np.float32) for s in ((20, 30), (24, 40), (20, 40)))
     y = np.empty((20, 40), np.float32)
     # Sums of 24 and 20 numbers, which some roundings may have made otherwise.
-    product(address(), x, w, False, y)
+    _product.serial(address(), x, w, False, y)
     np.testing.assert_allclose(y, x[:, :24] @ w, rtol=0, atol=1e-5)
-    product(address(), x, np.ascontiguousarray(w.T), True, y)
+    _product.serial(address(), x, np.ascontiguousarray(w.T), True, y)
     np.testing.assert_allclose(y, x[:, :24] @ w, rtol=0, atol=1e-5)
     total = np.full((24, 40), 3, np.float32)
-    add_product(address(), x, g, True, total)
+    _add_product.serial(address(), x, g, True, total)
     np.testing.assert_allclose(total, x[:, :24].T @ g + 3, rtol=0, atol=1e-5)
-    add_product(address(), x, g, False, total)
+    _add_product.serial(address(), x, g, False, total)
     np.testing.assert_allclose(total, x[:, :24].T @ g, rtol=0, atol=1e-5)
 
 

@@ -113,7 +113,7 @@ def _compile(function: Callable[..., Any], parallel: bool, fastmath: Any, kept: 
 def by_address(function: Callable[..., Any], signature: str, fastmath: Any, kept: bool) -> Any:
     """Compile a function for one thread and one signature; the result has an ``address``."""
     with _keeping("serial", kept) as cache:
-        options = {"error_model": "numpy", "fastmath": fastmath}
+        options = {"error_model": "numpy", "fastmath": fastmath, "pipeline_class": KernelCompiler}
         return numba.cfunc(signature, cache=cache, **options)(function)
 
 

@@ -44,6 +44,14 @@ class _Library(JITCodeLibrary):
     def get_pointer_to_function(self, name: str) -> int:
         if name.startswith(_FOR_PYTHON) and not self.is_kernel:
             return _REFUSAL
+        self._ensure_machine_code()
+        return super().get_pointer_to_function(name)
+
+    def _get_compiled_object(self) -> bytes:
+        self._ensure_machine_code()
+        return super()._get_compiled_object()
+
+    def _ensure_machine_code(self) -> None:
         self._ensure_finalized()
         if not self._is_machine_code:
             self._optimize_final_module()
@@ -54,7 +62,6 @@ class _Library(JITCodeLibrary):
                 environment = lookup_environment(variable.name)
                 if environment is not None:
                     self._codegen.set_env(variable.name, environment)
-        return super().get_pointer_to_function(name)
 
     def _finalize_final_module(self) -> None:
         """Make machine code, also of what was read from disk."""
@@ -96,8 +103,18 @@ class KernelCompiler(Compiler):
             return super()._compile_bytecode()
 
 
+class _InnerCompiler(Compiler):
+    """Numba's compiler, for what kernels call."""
+
+    def _compile_bytecode(self) -> Any:
+        if type(cpu_target.target_context.codegen()) is not _Codegen:
+            name = self.state.func_id.func_name
+            raise TypeError(f"{name}() is a part of kernels: Python cannot call it.")
+        return super()._compile_bytecode()
+
+
 def inner(function: Callable[..., Any], fastmath: Any, **options: Any) -> Any:
     """A function that kernels call, and Python does not."""
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     options |= {"fastmath": fastmath, "error_model": "numpy", "nogil": True}
-    return numba.njit(**options)(function)
+    return numba.njit(pipeline_class=_InnerCompiler, **options)(function)
