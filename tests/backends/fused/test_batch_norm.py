@@ -143,5 +143,9 @@ def test_what_is_refused_goes_to_the_reference():
     args = (weight, bias, EPS, None, None)
     assert "fewer than" in explain("batch_norm", x[:1, :, :4], *args)
     assert "not for float64" in explain("batch_norm", x.astype(np.float64), *args)
+    mean, var = np.zeros(16, np.float32), np.ones(16, np.float32)
+    given = (weight, bias, mean, var, EPS, None, None)
+    assert "fused runs" in explain("batch_norm_inference", x[:1, :, :16, :16], *given)
+    assert "fewer than" in explain("batch_norm_inference", x[:1, :, :8, :8], *given)
     with use("reference"):
         assert "reference runs" in explain("batch_norm", x, *args)

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from .suits import BFLOAT16, FLOAT32, large
+from .suits import BFLOAT16, FLOAT32, MANY_STEPS, large
 
 __all__ = ["dense"]
 
@@ -136,7 +136,7 @@ def avg_pool2d_backward(
 
 
 def adaptive_avg_pool2d(x, output_size):
-    return large(x)
+    return large(x, MANY_STEPS)
 
 
 def adaptive_avg_pool2d_backward(grad_output, input_size):
