@@ -33,6 +33,14 @@ class _Library(JITCodeLibrary):
 
     is_kernel = _is_machine_code = False
 
+    def _optimize_functions(self, ll_module: Any) -> None:
+        """Make functions shorter before they are linked, all with the same passes."""
+        ll_module.data_layout = self._codegen._data_layout
+        passes, builder = self._codegen._function_pass_manager()
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                passes.run(function, builder)
+
     def finalize(self) -> None:
         """Link what is called here; callers may link this then."""
         self._raise_if_finalized()
