@@ -32,6 +32,7 @@ class _Library(JITCodeLibrary):
     """A function and those that it calls, which become machine code if it is a kernel."""
 
     is_kernel = _is_machine_code = False
+    _codegen: JITCPUCodegen
 
     def _optimize_functions(self, ll_module: Any) -> None:
         """Make functions shorter before they are linked, all with the same passes."""
