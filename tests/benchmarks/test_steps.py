@@ -8,7 +8,9 @@ from benchmarks.flops import count
 from tests.models import beside
 
 
-@pytest.mark.parametrize("name", ["mlp-small", "mlp", "lenet", "gpt"])
+@pytest.mark.parametrize(
+    "name", ["mlp-small", "mlp", "lenet", pytest.param("gpt", marks=pytest.mark.slow)]
+)
 def test_both_sides_learn(name):
     """The loss falls, so that the step is a training step."""
     for side in ("nano", "nano+bf16", "torch", "torch+channels_last", "torch+bf16"):

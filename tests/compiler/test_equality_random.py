@@ -91,19 +91,19 @@ PROGRAMS = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(**PROGRAMS)
 def test_random_programs(steps, returned, grad):
     compare(steps, returned, grad, without="native")
 
 
-@settings(max_examples=30, deadline=None)  # each is compiled by Numba
+@settings(max_examples=15, deadline=None)  # each is compiled by Numba
 @given(**PROGRAMS)
 def test_random_native_programs(steps, returned, grad):
     compare(steps, returned, grad)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(**PROGRAMS)
 def test_random_regions(steps, returned, grad):
     with pytest.MonkeyPatch.context() as patch:

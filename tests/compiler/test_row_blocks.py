@@ -82,10 +82,10 @@ def test_a_step():
     "options",
     [
         {"activation": nn.ReLU()},
-        {"activation": nn.Tanh()},
-        {"activation": nn.GELU(approximate="tanh")},
+        pytest.param({"activation": nn.Tanh()}, marks=pytest.mark.slow),
+        pytest.param({"activation": nn.GELU(approximate="tanh")}, marks=pytest.mark.slow),
         {"bias": False},
-        {"hidden": 128},
+        pytest.param({"hidden": 128}, marks=pytest.mark.slow),
         {"hidden": 129},  # no whole vectors
     ],
     ids=str,
@@ -97,7 +97,16 @@ def test_layers(options):
     assert len(chains(compiled)) == 2
 
 
-@pytest.mark.parametrize("shape", [(512, 96), (4, 257, 96), (2, 3, 173, 96), (4096, 96)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((512, 96), marks=pytest.mark.slow),
+        (4, 257, 96),
+        (2, 3, 173, 96),
+        pytest.param((4096, 96), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_shapes(shape):
     compiled = check(
         training, lambda i: batch(i, *shape), steps=3, tolerance=REORDERED, without="native"
