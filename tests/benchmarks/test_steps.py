@@ -9,7 +9,8 @@ from tests.models import beside
 
 
 @pytest.mark.parametrize(
-    "name", ["mlp-small", "mlp", "lenet", pytest.param("gpt", marks=pytest.mark.slow)]
+    "name",
+    ["mlp-small", "mlp", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lenet", "gpt"))],
 )
 def test_both_sides_learn(name):
     """The loss falls, so that the step is a training step."""
