@@ -326,6 +326,7 @@ def test_one_cycle_of_several_groups(tmp_path):
     first, second = (group["lr"] for group in one.optimizer.param_groups)
     assert first == pytest.approx(0.02 / 250_000)
     assert second == pytest.approx(0.06 / 250_000)
+    assert OneCycle(np.float32(0.5)).at(0.3) == 0.5
     with pytest.raises(ValueError, match="expected 2 values for max_lr, got 3"):
         trainer(0.1, 0.2, 0.3).fit(1)
 

@@ -66,7 +66,7 @@ class OneCycle(Callback):
     end_divisor = 250_000.0
 
     def __init__(self, max_lr: float | Sequence[float], warm_up: float = 0.3) -> None:
-        self.max_lrs = [max_lr] if isinstance(max_lr, (int, float)) else list(max_lr)
+        self.max_lrs = list(max_lr) if isinstance(max_lr, Sequence) else [max_lr]
         for x in self.max_lrs:
             if not x > 0:
                 raise InputError("OneCycle", f"max_lr must be positive, got {x}.")

@@ -66,9 +66,10 @@ _offer("dropout", suits_dense.dropout_mask, "dropout_mask")
 _offer("sums", suits_dense.sum, "sum")
 for _name in ("max_pool2d", "max_pool2d_backward", "max_pool2d_gather"):
     _offer("max_pooling", getattr(suits_dense, _name), _name)
-for _name in ("avg_pool2d", "avg_pool2d_backward"):
-    _offer("pooling", getattr(suits_dense, _name), _name)
-for _name in ("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward"):
+for _name in (
+    *("avg_pool2d", "avg_pool2d_backward"),
+    *("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward"),
+):
     _offer("pooling", getattr(suits_dense, _name), _name)
 for _name in ["sgd_step", "adam_step", "rmsprop_step", "adagrad_step", "sgd_bound", "adam_bound"]:
     _offer("optimizers", getattr(suits_dense, _name), _name)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import threads
 from ..memory import channels_last
 from ..onednn.primitives import aligned
+from ..reference.windows import output_size
 from .addresses import pointer
 from .amx import BLOCK, TILE, begin, clear, collect, configuration, end, interleave, multiply, write
 from .jit import inline, kernel, prange
@@ -212,12 +213,7 @@ def conv2d(
     token: Any = None,
 ) -> NDArray:
     """See the reference kernel."""
-    size = [
-        (n + sum(p) - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(
-            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-        )
-    ]
+    size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return _run(x, weight, False, bias, size, (stride, padding, dilation), token)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import precision
 from ..onednn.library import UnavailableError, library
+from ..reference.windows import output_size
 from .processor import multiplies_tiles
 from .suits import BFLOAT16, FLOAT32
 
@@ -34,12 +35,7 @@ _WORTH_TILES = 1 << 24
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, token=None):
     if x.dtype is BFLOAT16:
-        size = [
-            (n + sum(p) - d * (k - 1) - 1) // s + 1
-            for n, k, s, p, d in zip(
-                x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-            )
-        ]
+        size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
         return _small_images(x, weight, size, groups)
     answer = directly(x, weight, padding, stride, dilation, groups)
     if answer is True:
