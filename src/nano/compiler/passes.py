@@ -12,6 +12,7 @@ import numpy as np
 
 from .epilogues import epilogues, fold_batch_norm
 from .fuse import fuse
+from .gradient_sums import gradient_sums
 from .graph import (
     Accumulate,
     Apply,
@@ -228,5 +229,6 @@ LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
     "row_blocks": row_blocks,
     "regions": regions,
     "epilogues": epilogues,
+    "gradient_sums": gradient_sums,
     "fuse": fuse,
 }

@@ -162,6 +162,40 @@ class BatchNormBackward(Function):
         return (*grads, None, None, None, None)
 
 
+class BatchNormBackwardOfSum(Function):
+    """:class:`BatchNormBackward` of ``grad_output + more``, for an output that was read twice.
+
+    Compiled programs put it in the place of both; its bits are those of both.
+    """
+
+    differentiable = False
+
+    @staticmethod
+    def forward(
+        ctx,
+        grad_output,
+        x,
+        weight,
+        y,
+        bias,
+        mean,
+        var,
+        more,
+        *,
+        eps,
+        activation,
+        training,
+        residual,
+        dtype,
+    ):
+        dx, dweight, dbias, masked = kernels.batch_norm_backward(
+            *(grad_output, x, y, weight, bias, mean, var),
+            *(eps, activation, training, residual, more),
+        )
+        results = (dx, dweight.astype(dtype, copy=False), dbias.astype(dtype, copy=False))
+        return results if masked is None else (*results, masked)
+
+
 def widened(x: Tensor) -> Tensor:
     """16-bit floats as float32, in which statistics are taken."""
     return x.to(float32) if x._data.dtype.itemsize == 2 else x

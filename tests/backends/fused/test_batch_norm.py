@@ -92,6 +92,26 @@ def test_on_all_threads(shape, order, dtype):
     assert "fused runs" in explain("batch_norm", x, weight, bias, EPS, None, None)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("order", [channels_last, np.ascontiguousarray])
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_a_gradient_in_two_parts(with_residual, activation, order, dtype):
+    x, weight, bias, residual, g = drawn((8, 16, 24, 25), dtype, order)
+    more = drawn(x.shape, dtype, order, seed=1)[-1]
+    y, mean, var = fused.batch_norm(
+        x, weight, bias, EPS, residual if with_residual else None, activation
+    )
+    args = (x, y, weight, bias, mean, var, EPS, activation, True, with_residual)
+    found = fused.batch_norm_backward(g, *args, more)
+    for a, b in zip(found, fused.batch_norm_backward(g + more, *args), strict=True):
+        np.testing.assert_array_equal(a, b)
+    g = settled(x, weight, bias, mean, var, g)
+    more = np.where(g == 0, 0, more).astype(dtype)
+    args = (g, *args, more)
+    same(fused.batch_norm_backward(*args), reference.batch_norm_backward(*args), dtype, 4)
+
+
 def test_results_lie_as_the_input_whatever_the_others_do():
     x, weight, bias, residual, g = drawn((8, 16, 24, 24))
     y, mean, var = kernels.batch_norm(x, weight, bias, EPS, np.ascontiguousarray(residual), "relu")

@@ -47,13 +47,18 @@ def _bounded(v, lowest):
 
 
 @inline
-def _passing(g, y, v, mode):
-    """The gradient behind the activation, of which y is the result and v the argument."""
+def _passing(g, v, mode):
+    """The gradient behind the activation of v, if there is one; not by its result."""
+    return g if mode == _ALL or v > _f(0) else _f(0)
+
+
+@inline
+def _kept(g, y, v, mode):
+    """The same for an element as it is stored; y is the activation's result."""
+    zero = narrow_result(_f(0), g)
     if mode == _BY_OUTPUT:
-        return g if y > _f(0) else _f(0)
-    if mode == _BY_INPUT:
-        return g if v > _f(0) else _f(0)
-    return g
+        return g if y > _f(0) else zero
+    return g if mode == _ALL or v > _f(0) else zero
 
 
 @inline
@@ -149,7 +154,7 @@ def _normalise_rows(x, residual, weight, bias, mean, var, eps, lowest, y):
 
 @kernel
 def _backward_rows(
-    g, x, y, weight, bias, mean, var, eps, mode, training, dx, dweight, dbias, masked
+    g, more, x, y, weight, bias, mean, var, eps, mode, training, dx, dweight, dbias, passed
 ):
     rows, width = x.shape
     c = mean.size
@@ -162,13 +167,31 @@ def _backward_rows(
     centre, scale, offset = _tiled(mean, width), _tiled(slope, width), _tiled(bias, width)
     sums = np.zeros((blocks, width), np.float32)
     products = np.zeros((blocks, width), np.float32)
+    source = passed if passed.size else g
+    left = _ALL if passed.size else mode
     for b in prange(blocks):
         for r in range(b * block, min(b * block + block, rows)):
-            for j in range(width):
-                d = wide(x[r, j]) - centre[j]
-                m = _passing(wide(g[r, j]), wide(y[r, j]), d * scale[j] + offset[j], mode)
-                sums[b, j] += m
-                products[b, j] += m * d
+            if more.size:
+                for j in range(width):
+                    d = wide(x[r, j]) - centre[j]
+                    both = narrow_result(wide(g[r, j]) + wide(more[r, j]), g[r, j])
+                    m = _kept(both, wide(y[r, j]), d * scale[j] + offset[j], mode)
+                    passed[r, j] = m
+                    sums[b, j] += wide(m)
+                    products[b, j] += wide(m) * d
+            elif passed.size:
+                for j in range(width):
+                    d = wide(x[r, j]) - centre[j]
+                    m = _kept(g[r, j], wide(y[r, j]), d * scale[j] + offset[j], mode)
+                    passed[r, j] = m
+                    sums[b, j] += wide(m)
+                    products[b, j] += wide(m) * d
+            else:
+                for j in range(width):
+                    d = wide(x[r, j]) - centre[j]
+                    m = _passing(wide(g[r, j]), d * scale[j] + offset[j], mode)
+                    sums[b, j] += m
+                    products[b, j] += m * d
     total, product = np.empty(c, np.float64), np.empty(c, np.float64)
     sum_of_parts(sums, total)
     sum_of_parts(products, product)
@@ -185,9 +208,7 @@ def _backward_rows(
         for r in range(b * block, min(b * block + block, rows)):
             for j in range(width):
                 d = wide(x[r, j]) - centre[j]
-                m = _passing(wide(g[r, j]), wide(y[r, j]), d * scale[j] + offset[j], mode)
-                if masked.size:
-                    masked[r, j] = narrow_result(m, masked[r, j])
+                m = _passing(wide(source[r, j]), d * scale[j] + offset[j], left)
                 if training:
                     m = m * scale[j] + (d * by_x[j] + constant[j])
                 else:
@@ -245,20 +266,29 @@ def _normalise_planes(x, residual, weight, bias, mean, var, eps, lowest, y):
 
 @kernel
 def _backward_planes(
-    g, x, y, weight, bias, mean, var, eps, mode, training, dx, dweight, dbias, masked
+    g, more, x, y, weight, bias, mean, var, eps, mode, training, dx, dweight, dbias, passed
 ):
     rows, pixels = x.shape
     c = mean.size
     n = rows // c
     sums = np.empty((n, c), np.float32)
     products = np.empty((n, c), np.float32)
+    source = passed if passed.size else g
+    left = _ALL if passed.size else mode
     for r in prange(rows):
         centre, offset = mean[r % c], bias[r % c]
         scale = weight[r % c] * _rstd(var[r % c], eps)
+        if passed.size:
+            for j in range(pixels):
+                m = g[r, j]
+                if more.size:
+                    m = narrow_result(wide(m) + wide(more[r, j]), m)
+                v = (wide(x[r, j]) - centre) * scale + offset
+                passed[r, j] = _kept(m, wide(y[r, j]), v, mode)
         s, p = _f(0), _f(0)
         for j in range(pixels):
             d = wide(x[r, j]) - centre
-            m = _passing(wide(g[r, j]), wide(y[r, j]), d * scale + offset, mode)
+            m = _passing(wide(source[r, j]), d * scale + offset, left)
             s += m
             p += m * d
         sums[r // c, r % c] = s
@@ -282,9 +312,7 @@ def _backward_planes(
         per_x, rest = by_x[r % c], constant[r % c]
         for j in range(pixels):
             d = wide(x[r, j]) - centre
-            m = _passing(wide(g[r, j]), wide(y[r, j]), d * scale + offset, mode)
-            if masked.size:
-                masked[r, j] = narrow_result(m, masked[r, j])
+            m = _passing(wide(source[r, j]), d * scale + offset, left)
             if training:
                 m = m * scale + (d * per_x + rest)
             else:
@@ -408,6 +436,7 @@ def batch_norm_backward(
     activation: str | None,
     training: bool,
     residual: bool,
+    more: NDArray | None = None,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
     layout = _Layout(x)
     c = x.shape[1]
@@ -416,11 +445,14 @@ def batch_norm_backward(
     matrix, g = layout.matrix(x), layout.matrix(grad_output)
     masked = layout.empty(x.dtype) if activation and residual else None
     mode = _ALL if activation is None else _BY_OUTPUT if residual else _BY_INPUT
+    # What passes the activation is kept for the second pass: in a result, or in dx's place.
+    passed = masked if masked is not None else None if more is None else dx
     run = _backward_planes if layout.planes else _backward_rows
     run.over(x.size)(
         g,
+        _nothing(g) if more is None else layout.matrix(more),
         matrix,
-        layout.matrix(y) if mode == _BY_OUTPUT else g,
+        g if y is None or mode != _BY_OUTPUT else layout.matrix(y),
         numbers(weight, c, 1),
         numbers(bias, c, 0),
         numbers(mean, c, 0),
@@ -431,6 +463,6 @@ def batch_norm_backward(
         layout.matrix(dx),
         dweight,
         dbias,
-        _nothing(g) if masked is None else layout.matrix(masked),
+        _nothing(g) if passed is None else layout.matrix(passed),
     )
     return dx, dweight, dbias, masked

@@ -204,11 +204,12 @@ def batch_norm_backward(
     activation: str | None,
     training: bool,
     residual: bool,
+    more: NDArray | None = None,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
     """See the reference kernel."""
-    masked = grad_output
+    masked = grad_output if more is None else grad_output + more
     if activation == "relu" and y is not None:
-        masked = np.multiply(grad_output, np.greater(y, 0))
+        masked = np.multiply(masked, np.greater(y, 0))
     count = x.shape[1]
     images = channels_last(_image(x).shape, x.dtype)
     dx = np.empty_like(x)
@@ -237,6 +238,7 @@ def accepts_batch_norm_backward(
     activation: Any,
     training: Any,
     residual: Any,
+    more: Any = None,
 ) -> bool | str:
     reason = _large(x, grad_output)
     if reason is not True:

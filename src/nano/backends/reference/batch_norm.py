@@ -127,6 +127,7 @@ def batch_norm_backward(
     activation: str | None,
     training: bool,
     residual: bool,
+    more: NDArray | None = None,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
     """The gradients of x, weight, bias and, after an activation, of a residual (else None).
 
@@ -135,12 +136,13 @@ def batch_norm_backward(
     dx = weight s (m - dbias / n - z dweight / n), or weight s m where mean and variance are
     constants (``training`` is False). dweight and dbias have the statistics' precision. The
     residual's gradient is m. Without a ``residual``, y may be computed again from x instead
-    of being read, for which there is ``bias``.
+    of being read, for which there is ``bias``. The gradient that comes is ``grad_output``, or
+    its sum with ``more``.
     """
-    masked = grad_output
+    masked = grad_output if more is None else grad_output + more
     if activation == "relu" and y is not None:
         # Written as a product, which NumPy does ten times faster than a choice.
-        masked = np.multiply(grad_output, np.greater(y, 0))
+        masked = np.multiply(masked, np.greater(y, 0))
     g, wide = _widened(masked), _widened(x)
     scale = 1 / np.sqrt(_widened(var) + wide.dtype.type(eps))
     z = np.subtract(wide, _along_channels(x, mean), out=np.empty_like(wide))
