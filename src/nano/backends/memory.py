@@ -13,7 +13,7 @@ import sys
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["channels_last", "empty", "empty_as", "keep_freed_memory"]
+__all__ = ["channels_last", "empty", "empty_as", "keep_freed_memory", "order_of"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -49,9 +49,16 @@ def empty_as(x: NDArray, shape: tuple[int, ...]) -> NDArray:
     """
     if len(shape) != x.ndim or x.flags.c_contiguous:
         return empty(shape, x.dtype)
-    order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    order = order_of(x)
     places = sorted(range(x.ndim), key=order.__getitem__)
     return empty(tuple([shape[a] for a in order]), x.dtype).transpose(places)
+
+
+def order_of(x: NDArray) -> list[int]:
+    """The axes from that with the longest way between elements to that with the shortest."""
+    if x.flags.c_contiguous:
+        return list(range(x.ndim))
+    return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
 
 
 def channels_last(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:

@@ -64,6 +64,8 @@ _offer("elementwise", suits_dense.leaky_relu, "leaky_relu")
 _offer("convert", suits_dense.cast, "cast")
 _offer("dropout", suits_dense.dropout_mask, "dropout_mask")
 _offer("sums", suits_dense.sum, "sum")
+for _name in ("pad_constant", "put_slice"):
+    _offer("movement", getattr(suits_dense, _name), _name)
 for _name in ("max_pool2d", "max_pool2d_backward", "max_pool2d_gather"):
     _offer("max_pooling", getattr(suits_dense, _name), _name)
 for _name in (

@@ -6,13 +6,15 @@ dense if its elements fill a piece of memory, in whatever order of the axes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numpy import ndarray
 
+from ..memory import order_of
 from .suits import BFLOAT16, FLOAT32, MANY_STEPS, large
 
-__all__ = ["dense"]
+__all__ = ["MOST_AXES", "dense", "slices"]
 
 _LAYOUT = "its elements do not lie without gaps, row by row or channels-last"
 _OTHERS = "the operands differ in shape, dtype or memory order"
@@ -20,6 +22,8 @@ _OTHERS = "the operands differ in shape, dtype or memory order"
 #: the cache; of bfloat16 arrays never.
 _LARGE_SUM, _LARGE_BFLOAT16 = 1 << 17, 1 << 11
 _SMALL = "NumPy is as fast for so few elements of this dtype"
+#: Of arrays that are put into others.
+MOST_AXES = 4
 
 
 def dense(x: Any) -> bool | str:
@@ -105,6 +109,47 @@ def sum(x, axis, keepdims):
 
 
 # Pooling ------------------------------------------------------------------------------------
+
+
+def pad_constant(x, widths, value):
+    size = 1
+    for n, (low, high) in zip(x.shape, widths, strict=True):
+        size *= n + low + high
+    return _placed(x, size)
+
+
+def put_slice(shape, key, values):
+    parts = slices(key, len(shape))
+    if parts is None or any(part.step is not None and part.step < 1 for part in parts):
+        return "the index is more than slices with steps forward"
+    if values.ndim != len(shape):
+        return "the values have another number of axes"
+    if values.ndim and parts[order_of(values)[-1]].step not in (None, 1):
+        return "what lies side by side in the values does not in the result"
+    return _placed(values, math.prod(shape))
+
+
+def _placed(x: Any, size: int) -> bool | str:
+    """Whether the loop puts ``x`` into an array of ``size`` elements."""
+    if x.dtype is not FLOAT32 and x.dtype is not BFLOAT16:
+        return f"the loops are for float32 and bfloat16, not for {x.dtype}"
+    if size < _LARGE_SUM or not x.size:
+        return _SMALL
+    return True if x.ndim <= MOST_AXES else f"more than {MOST_AXES} axes"
+
+
+def slices(key: Any, axes: int) -> tuple[slice, ...] | None:
+    """A NumPy index as a slice for each of the axes; None if it is more than that.
+
+    >>> slices((slice(2), ...), 3)
+    (slice(None, 2, None), slice(None, None, None), slice(None, None, None))
+    """
+    parts = key if type(key) is tuple else (key,)
+    if any(type(part) is not slice and part is not ... for part in parts):
+        return None
+    places = [i for i, part in enumerate(parts) if part is ...] or [len(parts)]
+    before, after = parts[: places[0]], parts[places[0] + 1 :]
+    return (*before, *[slice(None)] * (axes - len(before) - len(after)), *after)
 
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, output_size):
