@@ -27,6 +27,7 @@ from .graph import (
     replace_inputs,
     replaced,
 )
+from .moments import moments
 from .normalisation import layer_norms, softmaxes
 from .regions import regions
 from .row_blocks import row_blocks
@@ -229,6 +230,7 @@ LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
     "row_blocks": row_blocks,
     "regions": regions,
     "epilogues": epilogues,
+    "moments": moments,
     "gradient_sums": gradient_sums,
     "fuse": fuse,
 }

@@ -9,7 +9,8 @@ from time import perf_counter
 from typing import Any
 
 from ..backends import observe, unobserve
-from ..functions.epilogue import Epilogue
+from ..functions.batch_norm import BatchNormBackwardOfSum
+from ..functions.epilogue import Conv2dMoments, Epilogue
 from .codegen import Fused
 from .formula import UnsupportedError
 from .graph import Apply, Node
@@ -95,6 +96,13 @@ def _of_part(program: Program, why_large: str, tensors: Sequence[Any] | None) ->
     return found
 
 
+#: What some operators do that stands in their names.
+_JOINED: dict[Any, str] = {
+    Conv2dMoments: "with mean and variance",
+    BatchNormBackwardOfSum: "with the sum of two gradients",
+}
+
+
 def _note(node: Node) -> str:
     """What was fused; of an element-wise operator that was not, why."""
     if isinstance(node, Fused):
@@ -103,10 +111,12 @@ def _note(node: Node) -> str:
         return "native: " + _counted(node.members)
     if isinstance(node, RowBlocks):
         return f"by blocks of {node.rows} rows: " + _counted(node.members)
-    if isinstance(node, Apply) and issubclass(node.function, Epilogue):
-        return _followed_by(node)
-    if not isinstance(node, Apply) or not node.function.formula:
+    if not isinstance(node, Apply):
         return ""
+    if issubclass(node.function, Epilogue):
+        return _followed_by(node)
+    if node.function in _JOINED or not node.function.formula:
+        return _JOINED.get(node.function, "")
     try:
         check_operator(node)
     except UnsupportedError as reason:

@@ -10,7 +10,7 @@ from ..autograd.function import Function
 from ..backends import kernels
 from .convolution import Conv2d, still_true
 
-__all__ = ["Conv2dEpilogue", "Epilogue", "MatMulEpilogue"]
+__all__ = ["Conv2dEpilogue", "Conv2dMoments", "Epilogue", "MatMulEpilogue"]
 
 
 class Epilogue(Function):
@@ -45,6 +45,21 @@ class Conv2dEpilogue(Epilogue):
             *(x, weight, bias, scale, residual, activation),
             *(stride, padding, dilation, groups, token),
         )
+
+
+class Conv2dMoments(Function):
+    """w * x + b, and the mean and variance of each of its channels.
+
+    They are taken as the result is written; batch normalisation does not read it for them.
+    """
+
+    differentiable = False
+    momentary = Conv2d.momentary
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, *, stride, padding, dilation, groups, token=None):
+        token = still_true(token, weight)
+        return kernels.conv2d_moments(x, weight, bias, stride, padding, dilation, groups, token)
 
 
 class MatMulEpilogue(Epilogue):

@@ -215,6 +215,47 @@ def test_a_relu_of_what_is_not_finite(odd):
     assert np.isnan(ours[3][np.isnan(exact[3])]).all()
 
 
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(
+    ("n", "c", "o", "h", "w"),
+    [(32, 64, 64, 8, 11), (32, 64, 128, 10, 8), (200, 16, 32, 13, 31), (1, 64, 256, 64, 64)],
+)
+def test_moments(n, c, o, h, w, biased):
+    x, weight = _operands(n, c, o, h, w, 0)
+    # A mean of up to some hundred deviations, of which the squares must not take the digits.
+    bias = np.linspace(-100, 100, o, dtype=np.float32) if biased else None
+    args = (x, weight, bias, _ONE, (_ONE, _ONE), _ONE, 1)
+    y, mean, var = _fused("conv2d_moments", *args)
+    assert np.array_equal(y, _fused("conv2d", *args))
+    exact = y.astype(np.float64)
+    # Sums of a block, of some hundred numbers, are in float32.
+    deviation = exact.std((0, 2, 3))
+    assert (np.abs(mean - exact.mean((0, 2, 3))) < 1e-6 * (np.abs(mean) + deviation)).all()
+    np.testing.assert_allclose(var, deviation**2, rtol=2e-6)
+    right, its_mean, its_var = _reference("conv2d_moments", *args)
+    _assert_close(y, right)
+    # As far apart as the results are.
+    assert (np.abs(mean - its_mean) < 1e-5 * deviation + 1e-6 * np.abs(mean)).all()
+    np.testing.assert_allclose(var, its_var, rtol=2e-5)
+
+
+def test_moments_of_what_is_not_finite():
+    x, w = _operands(32, 64, 128, 8, 8, 0)
+    w[5, 0, 0, 0] = np.nan
+    args = (x, w, None, _ONE, (_ONE, _ONE), _ONE, 1)
+    ours, exact = (run("conv2d_moments", *args) for run in (_fused, _reference))
+    others = np.arange(128) != 5
+    for a, b in zip(ours[1:], exact[1:], strict=True):
+        assert np.isnan(a[5])
+        _assert_close(a[others], b[others])
+
+
+def test_moments_of_channels_that_fill_no_vector_are_refused():
+    x, w = _operands(32, 64, 72, 8, 8, 0)
+    args = (x, w, None, _ONE, (_ONE, _ONE), _ONE, 1)
+    assert "whole vectors" in explain("conv2d_moments", *args)
+
+
 def test_other_activations_are_refused():
     x, w = _operands(32, 64, 128, 8, 8, 0)
     args = (x, w, None, None, None, ("gelu",), _ONE, (_ONE, _ONE), _ONE, 1)

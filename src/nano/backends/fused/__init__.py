@@ -53,6 +53,7 @@ _offer("attention", suits.attention_backward, "attention_backward")
 for _name in ("conv2d", "conv_transpose2d", "conv2d_weight"):
     _offer("convolution", getattr(suits_convolution, _name), _name)
 _offer("winograd", suits_convolution.conv2d_epilogue, "conv2d_epilogue")
+_offer("winograd", suits_convolution.conv2d_moments, "conv2d_moments")
 _offer("embedding", suits.embedding_backward, "embedding_backward")
 
 for _name in ("relu", "exp", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"):

@@ -18,7 +18,7 @@ from .jit import inline, kernel, prange
 from .math import narrow_result, wide
 from .rows import as_bits, numbers, rows_of_a_block, sum_of_parts
 
-__all__ = ["batch_norm", "batch_norm_backward", "batch_norm_inference"]
+__all__ = ["batch_norm", "batch_norm_backward", "batch_norm_inference", "moments"]
 
 _f = np.float32
 
@@ -360,6 +360,19 @@ def _nothing(like: NDArray) -> NDArray:
     return np.empty((0, 0), like.dtype)
 
 
+def moments(x: NDArray) -> tuple[NDArray, NDArray]:
+    """Mean and variance of each channel, float32."""
+    layout = _Layout(x)
+    return _moments(layout, layout.matrix(x), x)
+
+
+def _moments(layout: _Layout, matrix: NDArray, x: NDArray) -> tuple[NDArray, NDArray]:
+    mean, var = empty(x.shape[1:2], np.float32), empty(x.shape[1:2], np.float32)
+    statistics = _statistics_planes if layout.planes else _statistics_rows
+    statistics.over(x.size)(matrix, mean, var)
+    return mean, var
+
+
 def batch_norm(
     x: NDArray,
     weight: NDArray | None,
@@ -369,11 +382,8 @@ def batch_norm(
     activation: str | None,
 ) -> tuple[NDArray, NDArray, NDArray]:
     layout = _Layout(x)
-    c = x.shape[1]
-    mean, var = empty((c,), np.float32), empty((c,), np.float32)
     matrix = layout.matrix(x)
-    statistics = _statistics_planes if layout.planes else _statistics_rows
-    statistics.over(x.size)(matrix, mean, var)
+    mean, var = _moments(layout, matrix, x)
     y = _normalised(layout, matrix, x, weight, bias, mean, var, eps, residual, activation)
     return y, mean, var
 

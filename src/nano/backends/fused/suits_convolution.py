@@ -20,6 +20,7 @@ from .suits import BFLOAT16, FLOAT32
 __all__ = [
     "conv2d",
     "conv2d_epilogue",
+    "conv2d_moments",
     "conv2d_weight",
     "conv_transpose2d",
     "directly",
@@ -41,6 +42,14 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups, token=None):
     if answer is True:
         return answer
     return _either(_plain_winograd(x, weight, stride, padding, dilation, groups), answer)
+
+
+def conv2d_moments(x, weight, bias, stride, padding, dilation, groups, token=None):
+    if len(weight) % 16:
+        return "mean and variance come beside whole vectors of channels"
+    if x.dtype is FLOAT32 and directly(x, weight, padding, stride, dilation, groups) is True:
+        return "the direct sums do without them"
+    return _plain_winograd(x, weight, stride, padding, dilation, groups)
 
 
 def conv2d_epilogue(

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from .. import threads
 from ..memory import channels_last, empty
 from ..onednn import convolution, epilogue
+from . import batch_norm
 from .addresses import start_of
-from .jit import kernel, prange
+from .jit import inline, kernel, prange
 from .made import Made
 from .sgemm import NORMAL, sgemm
 from .tiles import GROUP, LANES, products
@@ -38,13 +39,14 @@ from .winograd_tiles import (
     basis_to_results,
     images_to_basis,
     lines,
+    pixels_of,
     scratch_for_images,
     scratch_for_weight,
     weight_to_basis,
     work,
 )
 
-__all__ = ["conv2d", "conv2d_epilogue", "conv_transpose2d"]
+__all__ = ["conv2d", "conv2d_epilogue", "conv2d_moments", "conv_transpose2d"]
 
 _f = np.float32
 
@@ -57,18 +59,45 @@ def _weight_to_basis(w, input_step, output_step, turned, u):
         weight_to_basis(w, np.int64(i), input_step, output_step, turned, scratch, u)
 
 
+@inline
+def _join_moments(sums, squares, centre, counts, mean, var):
+    """Mean and variance of each channel, from sums about a centre of each part (parts, o).
+
+    Source: T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise
+    algorithm for computing sample variances", COMPSTAT 1982.
+    """
+    for o in range(mean.size):
+        count, middle, spread = 0.0, 0.0, 0.0
+        for part in range(counts.size):
+            n = counts[part]
+            if n > 0:
+                distance = sums[part, o] / n
+                m, before = centre[part, o] + distance, count
+                count += n
+                away = m - middle
+                middle += away * n / count
+                spread += squares[part, o] - n * distance * distance
+                spread += away * away * before * n / count
+        mean[o] = _f(middle)
+        var[o] = _f(max(spread / count, 0.0))
+
+
 @kernel
-def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y, odd):
+def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y, odd, mean, var):
     """y (n, h, w, o) from x (n, h, w, c) and u (36, c, o).
 
     A piece of work is a share of the strips and one of ``slabs`` parts of the outputs, ``most``
     strips at a time; ``odd`` has a number for each: not 0 if a result there is not finite.
+    ``mean`` and ``var`` (o) are those of w * x scale + bias; nothing if they are empty.
     """
     n, _, _, channels = x.shape
     outputs = y.shape[3]
     strips = n * grid.down * grid.pieces
     parts = odd.size // slabs
     one = np.int64(1)
+    # By part and channel: the sums are of a block in float32, and of all in float64.
+    sums, squares = np.zeros((parts, mean.size)), np.zeros((parts, mean.size))
+    centre = np.zeros((parts, mean.size), np.float32)
     for unit in prange(odd.size):
         part, slab = divmod(np.int64(unit), slabs)
         stop = (part + 1) * strips // parts
@@ -82,6 +111,7 @@ def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y,
         there = multiply == 0 and some == channels <= 2 * LANES
         m = v if there else lines(SQUARE, room * some + LANES)
         odd[unit] = _f(0)
+        moments = lines(3 if mean.size else 0, some)
         for start in range(part * strips // parts, stop, most):
             count = min(most, stop - start)
             tiles = images_to_basis(x, grid, start, count, scratch, v)
@@ -98,9 +128,22 @@ def _convolve(multiply, x, u, scale, bias, residual, relu, grid, most, slabs, y,
                     for k in range(tiles * channels, rows * channels, LANES):
                         store(zeros(), a + 4 * k)
                     products(rows, some, channels, a, channels, one, b, outputs, False, c, some)
+            moments[:2] = 0
             odd[unit] += basis_to_results(
-                m, first, some, grid, start, count, scale, bias, residual, relu, scratch, y
+                *(m, first, some, grid, start, count, scale, bias, residual, relu, scratch, y),
+                *(moments, start == part * strips // parts),
             )
+            if mean.size:
+                for o in range(some):
+                    sums[part, first + o] += moments[0, o]
+                    squares[part, first + o] += moments[1, o]
+                    centre[part, first + o] = moments[2, o]
+    if mean.size:
+        counts = np.zeros(parts)
+        for part in range(parts):
+            for number in range(part * strips // parts, (part + 1) * strips // parts):
+                counts[part] += pixels_of(grid, number, y.shape[1], y.shape[2])
+        _join_moments(sums, squares, centre, counts, mean, var)
 
 
 _made = Made()
@@ -131,8 +174,13 @@ def _run(
     scale: NDArray | None = None,
     residual: NDArray | None = None,
     relu: bool = False,
+    mean: NDArray | None = None,
+    var: NDArray | None = None,
 ) -> NDArray | None:
-    """The convolution, ``turned`` from the weight's outputs to its inputs; None if not finite."""
+    """The convolution, ``turned`` from the weight's outputs to its inputs; None if not finite.
+
+    Its mean and variance are written to where they are wanted.
+    """
     o, c = weight.shape[:2]
     inputs, outputs = (o, c) if turned else (c, o)
     u = _transformed(weight, turned, token)
@@ -147,7 +195,11 @@ def _run(
     b = np.zeros(outputs, np.float32) if bias is None else np.ascontiguousarray(bias)
     s = np.ones(outputs, np.float32) if scale is None else np.ascontiguousarray(scale)
     added = np.empty((1, 1, 1, 0), np.float32) if residual is None else _pixels(residual)
-    _convolve(multiply, _pixels(x), u, s, b, added, relu, grid, most, slabs, images, odd)
+    nothing = np.empty(0, np.float32)
+    _convolve(
+        *(multiply, _pixels(x), u, s, b, added, relu, grid, most, slabs, images, odd),
+        *(nothing if mean is None else mean, nothing if var is None else var),
+    )
     return None if odd.any() else y
 
 
@@ -181,6 +233,27 @@ def conv2d(
     if y is None:
         y = convolution.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
     return y
+
+
+def conv2d_moments(
+    x: NDArray,
+    weight: NDArray,
+    bias: NDArray | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    token: Any = None,
+) -> tuple[NDArray, NDArray, NDArray]:
+    """See the reference kernel."""
+    (top, bottom), (left, right) = padding
+    size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
+    mean, var = empty((len(weight),), np.float32), empty((len(weight),), np.float32)
+    y = _run(x, weight, False, bias, top, left, size, token, mean=mean, var=var)
+    if y is None:
+        y = convolution.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
+        mean, var = batch_norm.moments(y)
+    return y, mean, var
 
 
 def conv2d_epilogue(

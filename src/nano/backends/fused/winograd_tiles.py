@@ -34,6 +34,7 @@ __all__ = [
     "basis_to_weight",
     "images_to_basis",
     "lines",
+    "pixels_of",
     "results_to_basis",
     "scratch_for_images",
     "scratch_for_weight",
@@ -260,11 +261,30 @@ def _write_result(row, adds, residual, lowest, at, right):
     return (a + b) + (c + d)
 
 
+@exact
+def _add_moments(row, centre, sums, squares):
+    """The sums with those of a row's distances to the centre, and of their squares."""
+    a, b, c, d = row
+    a, b, c, d = a - centre, b - centre, c - centre, d - centre
+    return sums + ((a + b) + (c + d)), squares + ((a * a + b * b) + (c * c + d * d))
+
+
 @inline
-def basis_to_results(m, outputs, some, grid, first, count, scale, bias, residual, relu, scratch, y):
+def pixels_of(grid, number, height, width):
+    """How many pixels a strip has, of a result of that size."""
+    _, y0, left, tiles = _strip(grid, number)
+    return min(STEP, height - y0) * min(tiles * STEP, width - left)
+
+
+@inline
+def basis_to_results(
+    m, outputs, some, grid, first, count, scale, bias, residual, relu, scratch, y, moments, begins
+):
     """Strips of y (n, h, w, o) = A^T m A scale + bias, ``some`` channels from ``outputs`` on.
 
-    A ``residual`` of the shape of y is added, one of another shape is none.
+    A ``residual`` of the shape of y is added, one of another shape is none. To ``moments``
+    (3, some), if it is not empty, come sums of A^T m A scale + bias less a number, and squares of
+    that. The number is in the third row; where all ``begins``, it is the first result.
 
     Returns:
         Not 0 if a result is not finite.
@@ -273,7 +293,8 @@ def basis_to_results(m, outputs, some, grid, first, count, scale, bias, residual
     near, at, point = start_of(scratch), start_of(m), 4 * m.shape[1]
     down, right = 4 * channels * width, 4 * channels
     adds, lowest = residual.size == y.size, _f(0) if relu else _f(-np.inf)
-    everything = zeros()
+    watches, moment = moments.size > 0, 4 * moments.shape[1]
+    everything, centre, sums, squares = zeros(), zeros(), zeros(), zeros()
     done = 0
     for number in range(first, first + count):
         image, y0, left, tiles = _strip(grid, number)
@@ -289,7 +310,17 @@ def basis_to_results(m, outputs, some, grid, first, count, scale, bias, residual
                 b = load(start_of(bias) + 4 * (outputs + c))
                 r0, r1 = _row_of_result(half[0], a, b), _row_of_result(half[1], a, b)
                 r2, r3 = _row_of_result(half[2], a, b), _row_of_result(half[3], a, b)
+                if watches:
+                    if begins and number == first and t == 0:
+                        store(r0[0], start_of(moments) + 2 * moment + 4 * c)
+                    sums, squares = zeros(), zeros()  # of a tile, to keep their digits
+                    centre = load(start_of(moments) + 2 * moment + 4 * c)
                 if rows == STEP and columns == STEP:
+                    if watches:
+                        sums, squares = _add_moments(r0, centre, sums, squares)
+                        sums, squares = _add_moments(r1, centre, sums, squares)
+                        sums, squares = _add_moments(r2, centre, sums, squares)
+                        sums, squares = _add_moments(r3, centre, sums, squares)
                     s0 = _write_result(r0, adds, add, lowest, to, right)
                     s1 = _write_result(r1, adds, add + down, lowest, to + down, right)
                     add, to = add + 2 * down, to + 2 * down
@@ -304,10 +335,17 @@ def basis_to_results(m, outputs, some, grid, first, count, scale, bias, residual
                     for i in range(rows):
                         for j in range(columns):
                             value = load(near + _VECTOR * (STEP * i + j))
+                            if watches:
+                                sums += value - centre
+                                squares += (value - centre) * (value - centre)
                             if adds:
                                 value += load(add + i * down + j * right)
                             everything += value
                             store(at_least(value, lowest), to + i * down + j * right)
+                if watches:
+                    there = start_of(moments) + 4 * c
+                    store(load(there) + sums, there)
+                    store(load(there + moment) + squares, there + moment)
         done += tiles
     return total(everything) * _f(0)
 

@@ -54,6 +54,20 @@ def _channel_sum(x: NDArray) -> NDArray:
     return total.astype(x.dtype, copy=False)
 
 
+def _centred(x: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """x - mean, mean and variance of each channel."""
+    wide = _widened(x)
+    count = wide.dtype.type(max(x.size // max(x.shape[1], 1), 1))
+    mean = _channel_sum(wide) / count
+    y = np.subtract(wide, _along_channels(x, mean), out=np.empty_like(wide))
+    return y, mean, _channel_sum(np.square(y)) / count
+
+
+def moments(x: NDArray) -> tuple[NDArray, NDArray]:
+    """Mean and variance of each channel, the latter as the mean of the squared distances."""
+    return _centred(x)[1:]
+
+
 def _finish(
     y: NDArray,
     dtype: np.dtype,
@@ -83,12 +97,8 @@ def batch_norm(
 
     The variance is the mean of the squared distances. ``activation`` is None or "relu".
     """
-    wide = _widened(x)
-    count = max(x.size // max(x.shape[1], 1), 1)
-    mean = _channel_sum(wide) / wide.dtype.type(count)
-    y = np.subtract(wide, _along_channels(x, mean), out=np.empty_like(wide))
-    var = _channel_sum(np.square(y)) / wide.dtype.type(count)
-    scale = 1 / np.sqrt(var + wide.dtype.type(eps))
+    y, mean, var = _centred(x)
+    scale = 1 / np.sqrt(var + y.dtype.type(eps))
     if weight is not None:
         scale = scale * _widened(weight)
     y *= _along_channels(x, scale)

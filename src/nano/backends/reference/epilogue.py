@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry import kernels, register
+from .batch_norm import moments
 from .windows import Padding, Pair
 
 #: Activations by name, of the array and, where there is one, of the activation's number.
@@ -52,6 +53,21 @@ def conv2d_epilogue(
     own = bias if scale is None else None
     y = kernels.conv2d(x, weight, own, stride, padding, dilation, groups, token)
     return _finish(y, scale, bias, (-1, 1, 1), residual, activation)
+
+
+def conv2d_moments(
+    x: NDArray,
+    weight: NDArray,
+    bias: NDArray | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    token: Hashable = None,
+) -> tuple[NDArray, NDArray, NDArray]:
+    """conv2d(x, weight, bias), with mean and variance of each channel of the result."""
+    y = kernels.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
+    return y, *moments(y)
 
 
 def matmul_epilogue(
@@ -98,5 +114,5 @@ def _finish(
     return y
 
 
-for _kernel in (conv2d_epilogue, matmul_epilogue):
+for _kernel in (conv2d_epilogue, conv2d_moments, matmul_epilogue):
     register(_kernel.__name__, _kernel)
