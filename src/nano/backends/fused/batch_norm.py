@@ -128,7 +128,15 @@ def _statistics_rows(x, mean, var):
     sums = np.zeros((blocks, width), np.float32)
     squares = np.zeros((blocks, width), np.float32)
     for b in prange(blocks):
-        for r in range(b * block, min(b * block + block, rows)):
+        last = min(b * block + block, rows)
+        fours = last - (last - b * block) % 4
+        for r in range(b * block, fours, 4):
+            for j in range(width):
+                d, e = wide(x[r, j]) - shift[j], wide(x[r + 1, j]) - shift[j]
+                f, g = wide(x[r + 2, j]) - shift[j], wide(x[r + 3, j]) - shift[j]
+                sums[b, j] += (d + e) + (f + g)
+                squares[b, j] += (d * d + e * e) + (f * f + g * g)
+        for r in range(fours, last):
             for j in range(width):
                 d = wide(x[r, j]) - shift[j]
                 sums[b, j] += d
