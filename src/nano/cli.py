@@ -126,9 +126,10 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
             "--threads", type=_count, metavar="N", help="threads that compute (default: one a core)"
         )
     evaluate.add_argument(
-        "--mirror",
+        "--views",
         action="store_true",
-        help="average what is guessed for each image and for its mirror image (resnet20)",
+        help="average what is guessed for ten views of each image: moved by a pixel, and mirrored "
+        "(resnet20)",
     )
     predict.add_argument(
         "image",
@@ -357,6 +358,8 @@ def _report_training(
         highlight=False,
         soft_wrap=True,
     )
+    if recipe.views:
+        _say(console, f"The mean over ten views of each image: nanodl eval {out} --views")
     there = sorted(name for name in FILES if (out / name).exists())
     _say(console, f"In {out}: {', '.join(there)}.")
 
@@ -372,15 +375,15 @@ def _evaluate(arguments: argparse.Namespace, parser: _Parser) -> None:
     recipe, model, about = load_run(Path(arguments.run))
     if arguments.data and not recipe.takes_folder:
         parser.error(f"--data: {recipe.name} comes inside scikit-learn and has no folder")
-    if arguments.mirror and not recipe.mirrors:
-        parser.error(f"--mirror: mirrored, the images of {recipe.name} are others")
+    if arguments.views and not recipe.views:
+        parser.error(f"--views: {recipe.name} has none; mirrored, its images are others")
     data = recipe.load(arguments.data or about["run"].get("data"), False)
     with _computing(arguments):
-        results = evaluate(recipe, model, data, precision_of(about), arguments.mirror)
+        results = evaluate(recipe, model, data, precision_of(about), arguments.views)
     epoch = about["row"]["epoch"]
     title = f"Held-out {recipe.title}, weights of epoch {epoch} (the best) of {arguments.run}"
-    if arguments.mirror:
-        title += ", each image averaged with its mirror image"
+    if arguments.views:
+        title += ", the mean over ten views of each image"
     print_results(Console(), title, recipe.classes, results)
 
 

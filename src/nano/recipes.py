@@ -24,6 +24,7 @@ from .data import (
 )
 from .data.cifar10 import CIFAR10_MEAN, CIFAR10_STD
 from .data.mnist import MNIST_MEAN, MNIST_STD
+from .nn import functional as F
 from .random import Generator, manual_seed
 from .tensor import Tensor, wrap
 from .train import OneCycle, Trainer
@@ -53,8 +54,8 @@ class Recipe:
         normalise: from such pixels, as a batch of images, to what the model takes.
         epochs, batch_size, lr, seed: the defaults of a run.
         loss: of outputs and labels, the mean over the batch.
-        mirrors: whether a mirrored image shows the same thing, so that the guesses for both can
-            be averaged.
+        views: from a batch of images to batches that show the same things otherwise, so that the
+            guesses for all can be averaged; None where there are none.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Recipe:
     seed: int = 0
     warm_up: float = 0.3
     loss: nn.Module = field(default_factory=nn.CrossEntropyLoss)
-    mirrors: bool = False
+    views: Callable[[Tensor], list[Tensor]] | None = None
 
     def loader(
         self, data: Any, batch_size: int = _HELD_OUT_BATCH, shuffle: Generator | None = None
@@ -168,6 +169,19 @@ def _augmented_cifar10(folder: str | None, train: bool) -> CIFAR10:
     return CIFAR10(folder, train, download=folder is None, transform=transform)
 
 
+def _ten_views(images: Tensor) -> list[Tensor]:
+    """Images as they are, moved by a pixel to the four sides, and the mirror images of all five.
+
+    Source: A. Krizhevsky, I. Sutskever and G. E. Hinton, "ImageNet classification with deep
+    convolutional neural networks", NeurIPS 2012, section 4.1: four corners and the centre.
+    """
+    height, width = images.shape[2:]
+    larger = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    places = (1, 1), (0, 1), (2, 1), (1, 0), (1, 2)
+    moved = [larger[:, :, y : y + height, x : x + width] for y, x in places]
+    return [*moved, *[x.flip(3) for x in moved]]
+
+
 #: What all recipes for MNIST have in common.
 _MNIST: dict[str, Any] = {
     "title": "MNIST handwritten digits (28 x 28)",
@@ -242,7 +256,7 @@ RECIPES = {
             batch_size=128,
             lr=0.018,
             warm_up=0.15,
-            mirrors=True,
+            views=_ten_views,
         ),
     )
 }

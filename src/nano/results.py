@@ -42,12 +42,11 @@ class Results:
     seconds: float
 
 
-def evaluate(
-    recipe: Recipe, model: Any, data: Any, precision: str, mirrored: bool = False
-) -> Results:
+def evaluate(recipe: Recipe, model: Any, data: Any, precision: str, views: bool = False) -> Results:
     """One pass over ``data`` in evaluation mode.
 
-    ``mirrored``: the probabilities are the means of those for each image and its mirror image.
+    ``views``: the logarithms of the probabilities are the means of those for all of the recipe's
+    views of each image.
     """
     model.eval()
     counts = np.zeros((len(recipe.classes),) * 2, np.int64)
@@ -55,10 +54,11 @@ def evaluate(
     started = time.perf_counter()
     with no_grad(), computing_in(precision):
         for images, labels in recipe.loader(data):
-            outputs = model(images)
-            if mirrored:
-                both = outputs, model(images.flip(3))
-                outputs = stack([log_softmax(x.float(), 1) for x in both]).logsumexp(0)
+            if views and recipe.views:
+                outputs = stack([log_softmax(model(x).float(), 1) for x in recipe.views(images)])
+                outputs = outputs.mean(0)
+            else:
+                outputs = model(images)
             loss += recipe.loss(outputs, labels).item() * len(labels)
             counts += confusion_counts(outputs, labels)
     return Results(counts, loss / len(data), time.perf_counter() - started)
