@@ -8,7 +8,7 @@ pytest.importorskip("numba")
 
 from scipy import special
 
-from nano.backends.fused import math
+from nano.backends.fused import math, vectors
 from nano.backends.fused.jit import kernel, prange
 
 REFERENCE = {
@@ -97,6 +97,22 @@ def test_bfloat16_is_rounded_as_ml_dtypes_does(narrow):
     number = ~np.isnan(x)
     np.testing.assert_array_equal(y[number], wanted.view(np.uint16)[number])
     np.testing.assert_array_equal(z, wanted.astype(np.float32))
+
+
+def test_the_exponential_of_a_vector_is_that_of_its_numbers():
+    x = everywhere()
+    x = x[(x < 88) | np.isnan(x)]
+    x = np.resize(x, (x.size // vectors.LANES, vectors.LANES))
+
+    def loop(x, y):
+        for r in prange(x.shape[0]):
+            e = math.exp_of_vector(vectors.load(x.ctypes.data + 4 * r * vectors.LANES))
+            vectors.store(e, y.ctypes.data + 4 * r * vectors.LANES)
+
+    y, wanted = np.empty_like(x), np.empty_like(x)
+    kernel(loop).serial(x, y)
+    loop_of(math.exp_within_range)(x, wanted)
+    np.testing.assert_array_equal(y, wanted)
 
 
 @pytest.mark.parametrize(

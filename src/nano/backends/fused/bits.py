@@ -6,6 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .processor import rounds_to_bfloat16
@@ -25,25 +26,38 @@ __all__ = [
 _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 
+def _integers(x: Any, value: int) -> Any:
+    """An integer of 32 bits for a float32; a vector of it for a vector."""
+    if isinstance(x.type, ir.VectorType):
+        return ir.Constant(ir.VectorType(_I32, x.type.count), [value] * x.type.count)
+    return _I32(value)
+
+
 @intrinsic
 def nearest(typing: Any, x: Any) -> Any:
-    """The nearest integer, as a float32."""
+    """The nearest integer of a float32, or those of a vector, as float32."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.call(builder.module.declare_intrinsic("llvm.rint", [_F32]), args)
+        kind = args[0].type
+        name = f"v{kind.count}f32" if isinstance(kind, ir.VectorType) else "f32"
+        function = ir.FunctionType(kind, [kind])
+        rint = cgutils.get_or_insert_function(builder.module, function, f"llvm.rint.{name}")
+        return builder.call(rint, args)
 
-    return types.float32(types.float32), code
+    return x(x), code
 
 
 @intrinsic
 def power_of_two(typing: Any, n: Any) -> Any:
-    """2^n for an integral float32 n from -126 to 127, by its exponent's bits; 0 for -127."""
+    """2^n for integral float32 n from -126 to 127, by its exponent's bits; 0 for -127."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        exponent = builder.add(builder.fptosi(args[0], _I32), _I32(127))
-        return builder.bitcast(builder.shl(exponent, _I32(23)), _F32)
+        n = args[0]
+        bias, place = _integers(n, 127), _integers(n, 23)
+        exponent = builder.add(builder.fptosi(n, bias.type), bias)
+        return builder.bitcast(builder.shl(exponent, place), n.type)
 
-    return types.float32(types.float32), code
+    return n(n), code
 
 
 @intrinsic

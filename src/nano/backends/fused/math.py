@@ -20,10 +20,12 @@ import numpy as np
 from . import bits
 from .bits import larger, narrow, narrow_result, wide
 from .linking import inner
+from .vectors import at_least
 
 __all__ = [
     "erf",
     "exp",
+    "exp_of_vector",
     "exp_within_range",
     "expm1",
     "gelu_slope",
@@ -107,17 +109,27 @@ _EXP_VANISHES = _f(-88)
 @exact
 def exp_within_range(x):
     """e^x where it is a normal number; 0 below. For x up to 88: no overflow is looked for."""
-    held = _EXP_VANISHES if x < _EXP_VANISHES else x  # NaN stays
-    n = bits.nearest(held * _LOG2_E)
-    r = held - n * _LN2_HIGH
-    r = r - n * _LN2_LOW
-    p = _E0
-    p = p * r + _E1
-    p = p * r + _E2
-    p = p * r + _E3
-    p = p * r + _E4
-    p = p * r + _E5
-    p = p * (r * r) + r + _ONE
+    return _exp_between(_EXP_VANISHES if x < _EXP_VANISHES else x)  # NaN stays
+
+
+@exact
+def exp_of_vector(x):
+    """``exp_within_range`` of each number of a vector."""
+    return _exp_between(at_least(x, _EXP_VANISHES))
+
+
+@exact
+def _exp_between(x):
+    """e^x for -88 <= x <= 88, a number or a vector of them."""
+    n = bits.nearest(_LOG2_E * x)
+    r = x - _LN2_HIGH * n
+    r = r - _LN2_LOW * n
+    p = _E1 + _E0 * r
+    p = _E2 + p * r
+    p = _E3 + p * r
+    p = _E4 + p * r
+    p = _E5 + p * r
+    p = _ONE + (r + p * (r * r))
     return p * bits.power_of_two(n)
 
 

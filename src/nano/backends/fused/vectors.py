@@ -20,7 +20,9 @@ from .tiles import LANES
 __all__ = [
     "LANES",
     "at_least",
+    "behind",
     "groups",
+    "larger_ones",
     "load",
     "load_groups",
     "load_some",
@@ -149,6 +151,28 @@ def at_least(typing: Any, x: Any, lowest: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
 
     return _vector(_vector, types.float32), code
+
+
+@intrinsic
+def larger_ones(typing: Any, x: Any, y: Any) -> Any:
+    """The larger of two numbers in each place; of NaN and a number, either."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        above = builder.fcmp_ordered(">", *args, flags=["nnan", "nsz"])
+        return builder.select(above, *args, flags=["nnan", "nsz"])
+
+    return _vector(_vector, _vector), code
+
+
+@intrinsic
+def behind(typing: Any, x: Any, first: Any, low: Any) -> Any:
+    """The number ``low`` in the first places, and x from place ``first`` on."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, first, low = args
+        return builder.select(_first(builder, first), _spread(builder, low), x)
+
+    return _vector(_vector, types.int64, types.float32), code
 
 
 @intrinsic
