@@ -1,8 +1,9 @@
 """Scaled dot-product attention without the matrix of all scores.
 
-A thread takes a head, and of it a block of queries at a time: their scores fit into its
-cache. What lies between the products is one pass over the block; where queries see the keys
-up to their own only, nothing behind is computed. The gradient makes the probabilities again.
+A thread takes a head, and of it a slab of queries at a time. Each has a column of scores, with
+a row for each key: what lies between the products goes down the rows, for a vector of queries at
+once. Where queries see the keys up to their own only, little behind is computed. The gradient
+makes the probabilities again.
 
 Source: T. Dao et al., "FlashAttention: fast and memory-efficient exact attention with
 IO-awareness", NeurIPS 2022, arXiv:2205.14135.
@@ -10,6 +11,7 @@ IO-awareness", NeurIPS 2022, arXiv:2205.14135.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,22 @@ from numpy.typing import NDArray
 from ..memory import empty
 from ..registry import kernels
 from .jit import inline, kernel, prange
-from .math import exp_within_range, larger, log
+from .math import exp_of_vector, log
 from .tiles import GROUP, LANES, product, transpose
+from .vectors import at_least, behind, larger_ones, load, load_some, store, zeros
+from .winograd_tiles import lines
 
 __all__ = ["attention", "attention_backward"]
 
 _f = np.float32
-#: Queries of a block. Their scores lie in the processor's second cache for 2000 keys.
+#: Queries of a slab: as many as a tile of a product has columns.
+_SLAB = 2 * LANES
+#: Queries of whose slabs the gradients of k and v are made at a time. For 2000 keys, their
+#: probabilities and the gradient of their scores lie in the processor's second cache.
 _QUERIES = 64
+#: Rows of these are longer than that: else a column would lie in few places of the cache.
+_ROW = _QUERIES + LANES
+_LOWEST = np.finfo(_f).min
 
 
 @intrinsic
@@ -43,54 +53,59 @@ def _read(typing: Any, address: Any, i: Any) -> Any:
 
 
 @inline
-def _transposed(x, x_row, rows, columns):
-    """The matrix at an address with its columns as rows, filled up with zeros to whole vectors."""
-    y = np.zeros((columns, _whole(rows)), np.float32)
-    for r in range(0, rows, LANES):
-        here = x + 4 * r * x_row
-        if r + LANES <= rows:
-            for c in range(0, columns, LANES):
-                transpose(here + 4 * c, x_row, y.ctypes.data + 4 * (c * y.shape[1] + r), y.shape[1])
-        else:
-            for i in range(rows - r):
-                for c in range(columns):
-                    y[c, r + i] = _read(here + 4 * i * x_row, c)
-    return y
-
-
-@inline
 def _whole(n):
     """The next multiple of a vector's length."""
     return (n + LANES - 1) // LANES * LANES
 
 
 @inline
-def _reach(row, first, keys, causal):
-    """How many keys the group of queries to which ``row`` of a block belongs may see."""
-    return min(keys, first + row // GROUP * GROUP + GROUP) if causal else keys
+def _turn(x, x_row, rows, columns, y):
+    """y = the matrix at an address with its columns as rows, filled up with zeros to vectors."""
+    for r in range(0, rows, LANES):
+        here = x + 4 * r * x_row
+        if r + LANES <= rows:
+            for c in range(0, columns, LANES):
+                transpose(here + 4 * c, x_row, y.ctypes.data + 4 * (c * y.shape[1] + r), y.shape[1])
+        else:
+            for c in range(columns):
+                for i in range(LANES):
+                    y[c, r + i] = _read(here + 4 * i * x_row, c) if r + i < rows else _f(0)
 
 
 @inline
-def _times(x, x_row, y, first, rows, keys, causal, scale, scores):
-    """scale x y for the rows of a block, as far as they reach."""
-    for r in range(0, rows, GROUP):
+def _copy(x, x_row, rows, columns, y):
+    """y = the matrix at an address: rows that are far apart share few places of the cache."""
+    for r in range(rows):
+        for c in range(0, columns, LANES):
+            store(load(x + 4 * (r * x_row + c)), y.ctypes.data + 4 * (r * columns + c))
+
+
+@inline
+def _times(x, columns, first, count, seen, causal, scale, y, y_row):
+    """y = scale x columns: for each key that is seen, a number for each query of the slab."""
+    width, row = columns.shape
+    for j in range(0, seen, GROUP):
+        skip = max(0, j - first) // LANES * LANES if causal else 0  # queries before the keys
         product(
-            *(min(GROUP, rows - r), _whole(_reach(r, first, keys, causal)), y.shape[0], scale),
-            *(x + 4 * r * x_row, x_row, 1, y.ctypes.data, y.shape[1]),
-            *(False, scores.ctypes.data + 4 * r * scores.shape[1], scores.shape[1]),
+            *(min(GROUP, seen - j), _whole(count) - skip, width, scale),
+            *(x.ctypes.data + 4 * j * width, width, 1, columns.ctypes.data + 4 * skip, row),
+            *(False, y + 4 * (j * y_row + skip), y_row),
         )
 
 
 @inline
-def _hide(scores, mask, mask_row, first, rows, keys, causal):
+def _hide(mask, mask_row, turned, first, count, seen, causal, s, s_row):
     """Add the mask, if it is not 0, and -inf for keys that are not seen."""
-    for r in range(rows):
-        seen = min(keys, first + r + 1) if causal else keys
-        if mask != 0:
-            for j in range(seen):
-                scores[r, j] += _read(mask + 4 * mask_row * (first + r), j)
-        for j in range(seen, _whole(_reach(r, first, keys, causal))):
-            scores[r, j] = _f(-np.inf)
+    if mask != 0:
+        _turn(mask + 4 * mask_row * first, mask_row, count, _whole(seen), turned)
+        for j in range(seen):
+            for i in range(0, count, LANES):
+                at = s + 4 * (j * s_row + i)
+                store(load(at) + load(turned.ctypes.data + 4 * (j * _SLAB + i)), at)
+    if causal:
+        for j in range(first, seen):
+            at = s + 4 * (j * s_row + (j - first) // LANES * LANES)
+            store(behind(load(at), (j - first) % LANES, _f(-np.inf)), at)
 
 
 @kernel
@@ -98,38 +113,48 @@ def _forward(q, q_row, k, k_row, v, v_row, mask, mask_row, causal, scale, sizes,
              out, out_row, logsumexp):  # fmt: skip
     queries, keys, width, value_width = sizes
     for head in prange(q.size):
-        k_columns = _transposed(k[head], k_row, keys, width)
-        p = np.empty((min(queries, _QUERIES), k_columns.shape[1]), np.float32)
-        totals = np.empty(_QUERIES, np.float32)
-        for first in range(0, queries, _QUERIES):
-            rows = min(_QUERIES, queries - first)
-            these = q[head] + 4 * q_row * first
-            _times(these, q_row, k_columns, first, rows, keys, causal, scale, p)
-            _hide(p, mask[head], mask_row, first, rows, keys, causal)
-            for r in range(rows):
-                n = _whole(_reach(r, first, keys, causal))
-                highest = _f(-np.inf)
-                for j in range(n):
-                    highest = larger(highest, p[r, j])
-                if highest == _f(-np.inf):  # no key: nothing to shift by
-                    highest = _f(0)
-                total = _f(0)
-                for j in range(n):
-                    e = exp_within_range(p[r, j] - highest)
-                    p[r, j] = e
-                    total += e
-                share = _f(1) / (total if total != _f(0) else _f(1))
-                for j in range(n):
-                    p[r, j] *= share
-                totals[r], logsumexp[head, first + r] = total, highest
-            for r in range(rows):
-                logsumexp[head, first + r] += log(totals[r])
-            for r in range(0, rows, GROUP):
+        k_rows, v_rows = lines(keys, width), lines(keys, value_width)
+        q_columns, p = lines(width, _SLAB), lines(keys, _SLAB)
+        turned = lines(_whole(keys) if mask[head] != 0 else 0, _SLAB)
+        tops, totals = lines(1, _whole(queries))[0], lines(1, _whole(queries))[0]
+        _copy(k[head], k_row, keys, width, k_rows)
+        _copy(v[head], v_row, keys, value_width, v_rows)
+        for first in range(0, queries, _SLAB):
+            count = min(_SLAB, queries - first)
+            seen = min(keys, first + count) if causal else keys
+            s = p.ctypes.data
+            _turn(q[head] + 4 * q_row * first, q_row, count, width, q_columns)
+            _times(k_rows, q_columns, first, count, seen, causal, scale, s, _SLAB)
+            _hide(mask[head], mask_row, turned, first, count, seen, causal, s, _SLAB)
+            for r in range(0, count, LANES):
+                reach = min(seen, first + r + LANES) if causal else keys
+                here, step = s + 4 * r, 4 * _SLAB
+                end = here + reach * step
+                top = load(here)
+                for at in range(here + step, end, step):
+                    top = larger_ones(top, load(at))
+                top = at_least(top, _LOWEST)  # no key: nothing to shift by
+                total = zeros()
+                for at in range(here, end, step):
+                    e = exp_of_vector(load(at) - top)
+                    store(e, at)
+                    total = total + e
+                store(top, tops.ctypes.data + 4 * (first + r))
+                store(total, totals.ctypes.data + 4 * (first + r))
+            for r in range(0, count, GROUP):
+                reach = min(seen, first + r + GROUP) if causal else keys
                 product(
-                    *(min(GROUP, rows - r), value_width, _reach(r, first, keys, causal), _f(1)),
-                    *(p.ctypes.data + 4 * r * p.shape[1], p.shape[1], 1, v[head], v_row),
+                    *(min(GROUP, count - r), value_width, reach, _f(1), s + 4 * r, 1, _SLAB),
+                    *(v_rows.ctypes.data, value_width),
                     *(False, out[head] + 4 * out_row * (first + r), out_row),
                 )
+        for r in range(queries):
+            logsumexp[head, r] = tops[r] + log(totals[r])
+            totals[r] = _f(1) / (totals[r] if totals[r] != _f(0) else _f(1))
+        for r in range(queries):
+            for c in range(0, value_width, LANES):
+                at = out[head] + 4 * (r * out_row + c)
+                store(totals[r] * load(at), at)
 
 
 @kernel
@@ -137,52 +162,79 @@ def _backward(g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, causal, sc
               sizes, logsumexp, dq, dq_row, dk, dk_row, dv, dv_row):  # fmt: skip
     queries, keys, width, value_width = sizes
     for head in prange(q.size):
-        k_columns = _transposed(k[head], k_row, keys, width)
-        v_columns = _transposed(v[head], v_row, keys, value_width)
-        p = np.empty((min(queries, _QUERIES), k_columns.shape[1]), np.float32)
-        ds = np.empty_like(p)
-        row = p.shape[1]
+        k_rows, v_rows = lines(keys, width), lines(keys, value_width)
+        q_rows, g_rows = lines(_QUERIES, width), lines(_QUERIES, value_width)
+        q_columns, g_columns = lines(width, _SLAB), lines(value_width, _SLAB)
+        turned = lines(_whole(keys) if mask[head] != 0 else 0, _SLAB)
+        p, ds = lines(keys, _ROW), lines(keys, _ROW)
+        _copy(k[head], k_row, keys, width, k_rows)
+        _copy(v[head], v_row, keys, value_width, v_rows)
         # The last block sees all keys that any block sees: it writes, the others add.
         add = False
-        for first in range((queries - 1) // _QUERIES * _QUERIES, -1, -_QUERIES):
-            rows = min(_QUERIES, queries - first)
-            these, those = q[head] + 4 * q_row * first, g[head] + 4 * g_row * first
-            _times(these, q_row, k_columns, first, rows, keys, causal, scale, p)
-            _hide(p, mask[head], mask_row, first, rows, keys, causal)
-            _times(those, g_row, v_columns, first, rows, keys, causal, _f(1), ds)
-            for r in range(rows):
-                n = _whole(_reach(r, first, keys, causal))
-                shift = logsumexp[head, first + r]
-                if shift == _f(-np.inf):
-                    shift = _f(0)
-                along = _f(0)
-                for j in range(n):
-                    e = exp_within_range(p[r, j] - shift)
-                    p[r, j] = e
-                    along += e * ds[r, j]
-                for j in range(n):
-                    ds[r, j] = p[r, j] * (ds[r, j] - along) * scale
-            for r in range(0, rows, GROUP):
+        for begin in range((queries - 1) // _QUERIES * _QUERIES, -1, -_QUERIES):
+            rows = min(_QUERIES, queries - begin)
+            _copy(q[head] + 4 * q_row * begin, q_row, rows, width, q_rows)
+            _copy(g[head] + 4 * g_row * begin, g_row, rows, value_width, g_rows)
+            for first in range(begin, begin + rows, _SLAB):
+                count = min(_SLAB, begin + rows - first)
+                seen = min(keys, first + count) if causal else keys
+                s, t = p.ctypes.data + 4 * (first - begin), ds.ctypes.data + 4 * (first - begin)
+                _turn(q[head] + 4 * q_row * first, q_row, count, width, q_columns)
+                _times(k_rows, q_columns, first, count, seen, causal, scale, s, _ROW)
+                _hide(mask[head], mask_row, turned, first, count, seen, causal, s, _ROW)
+                _turn(g[head] + 4 * g_row * first, g_row, count, value_width, g_columns)
+                _times(v_rows, g_columns, first, count, seen, causal, _f(1), t, _ROW)
+                for r in range(0, count, LANES):
+                    reach = min(seen, first + r + LANES) if causal else keys
+                    shift = logsumexp.ctypes.data + 4 * (head * queries + first + r)
+                    shift = at_least(load_some(shift, count - r, _f(0)), _LOWEST)
+                    along = zeros()
+                    for at in range(4 * r, 4 * (r + reach * _ROW), 4 * _ROW):
+                        e = exp_of_vector(load(s + at) - shift)
+                        store(e, s + at)
+                        along = along + e * load(t + at)
+                    for at in range(4 * r, 4 * (r + reach * _ROW), 4 * _ROW):
+                        store(scale * (load(s + at) * (load(t + at) - along)), t + at)
+                for r in range(0, count, GROUP):
+                    reach = min(seen, first + r + GROUP) if causal else keys
+                    product(
+                        *(min(GROUP, count - r), width, reach, _f(1), t + 4 * r, 1, _ROW),
+                        *(k_rows.ctypes.data, width),
+                        *(False, dq[head] + 4 * dq_row * (first + r), dq_row),
+                    )
+            end = min(keys, begin + rows) if causal else keys
+            for j in range(0, end, GROUP):
+                start = max(0, j - begin) if causal else 0  # the first query that sees the key
+                some, at = min(GROUP, end - j), 4 * (j * _ROW + start)
                 product(
-                    *(min(GROUP, rows - r), width, _reach(r, first, keys, causal), _f(1)),
-                    *(ds.ctypes.data + 4 * r * row, row, 1, k[head], k_row),
-                    *(False, dq[head] + 4 * dq_row * (first + r), dq_row),
+                    *(some, value_width, rows - start, _f(1), p.ctypes.data + at, _ROW, 1),
+                    *(g_rows.ctypes.data + 4 * start * value_width, value_width),
+                    *(add, dv[head] + 4 * dv_row * j, dv_row),
                 )
-            for j in range(0, min(keys, first + rows) if causal else keys, GROUP):
-                start = max(0, j - first) if causal else 0  # the first query that sees the key
-                count, at = min(GROUP, keys - j), 4 * (start * row + j)
                 product(
-                    *(count, value_width, rows - start, _f(1), p.ctypes.data + at, 1, row),
-                    *(those + 4 * g_row * start, g_row, add, dv[head] + 4 * dv_row * j, dv_row),
-                )
-                product(
-                    *(count, width, rows - start, _f(1), ds.ctypes.data + at, 1, row),
-                    *(these + 4 * q_row * start, q_row, add, dk[head] + 4 * dk_row * j, dk_row),
+                    *(some, width, rows - start, _f(1), ds.ctypes.data + at, _ROW, 1),
+                    *(q_rows.ctypes.data + 4 * start * width, width),
+                    *(add, dk[head] + 4 * dk_row * j, dk_row),
                 )
             add = True
 
 
 # The kernels ----------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> NDArray:
+    """Bytes from the first head to each one."""
+    steps = np.zeros((), np.int64)
+    for n, stride in zip(shape, strides, strict=True):
+        steps = steps[..., None] + np.arange(n) * stride
+    return steps.reshape(-1)
+
+
+def _starts(x: NDArray) -> NDArray:
+    """The address of the first element of each head."""
+    first: int = x.__array_interface__["data"][0]
+    return _steps(x.shape[:-2], x.strides[:-2]) + first
 
 
 class _Heads:
@@ -208,10 +260,7 @@ class _Heads:
             x = np.ascontiguousarray(x)
         self.array = x
         self.width = x.shape[-1]
-        starts = np.array(x.__array_interface__["data"][0], np.int64)
-        for n, stride in zip(x.shape[:-2], x.strides[:-2], strict=True):
-            starts = starts[..., None] + np.arange(n) * stride
-        self.starts = starts.reshape(-1)
+        self.starts = _starts(x)
         self.row = x.strides[-2] // 4
 
     @property
@@ -226,22 +275,25 @@ def _mask(mask: NDArray | None, shape: tuple[int, ...], heads: int) -> tuple[Any
     if mask.dtype.kind == "b":
         mask = np.where(mask, _f(0), _f(-np.inf))
     mask = mask.astype(np.float32, copy=False)
-    if mask.shape[-1:] != shape[-1:]:
-        mask = np.broadcast_to(mask, (*mask.shape[:-1], shape[-1]))
-    mask = np.ascontiguousarray(mask)
-    spread = np.broadcast_to(mask, shape)
-    starts = np.array(mask.__array_interface__["data"][0], np.int64)
-    for n, stride in zip(shape[:-2], spread.strides[:-2], strict=True):
-        starts = starts[..., None] + np.arange(n) * stride
-    return starts.reshape(-1), spread.strides[-2] // 4, mask
+    columns = shape[-1]
+    filled = np.zeros((*mask.shape[:-1], -(-columns // LANES) * LANES), np.float32)
+    filled[..., :columns] = mask
+    spread = np.broadcast_to(filled, (*shape[:-1], filled.shape[-1]))
+    return _starts(spread), spread.strides[-2] // 4, filled
+
+
+@lru_cache(maxsize=256)
+def _order(strides: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """The axes from the outermost to the innermost, which is the last one, and their places."""
+    order = sorted(range(len(strides) - 1), key=lambda d: -strides[d])
+    order.append(len(strides) - 1)
+    return order, sorted(range(len(order)), key=order.__getitem__)
 
 
 def _like(x: NDArray, shape: tuple[int, ...]) -> NDArray:
     """A float32 array of ``shape`` whose axes lie in the order of x's, the last one innermost."""
-    order = sorted(range(x.ndim - 1), key=lambda d: -x.strides[d])
-    order.append(x.ndim - 1)
-    y = empty(tuple([shape[d] for d in order]), np.float32)
-    return y.transpose(np.argsort(order))
+    order, places = _order(x.strides)
+    return empty(tuple([shape[d] for d in order]), np.float32).transpose(places)
 
 
 def _finished(result: _Heads, like: NDArray, width: int) -> NDArray:
