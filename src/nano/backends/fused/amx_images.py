@@ -21,7 +21,7 @@ from .. import threads
 from ..memory import channels_last
 from ..onednn.primitives import aligned
 from ..reference.windows import output_size
-from .addresses import pointer
+from .addresses import pointer, prefetch
 from .amx import BLOCK, TILE, begin, clear, collect, configuration, end, interleave, multiply, write
 from .jit import inline, kernel, prange
 from .made import Made
@@ -88,6 +88,9 @@ def _weight_to_tiles(weight, taps, turned, w):
             for row in range(_PAIR):
                 first = weight.ctypes.data + 2 * taps * ((i * _PAIR + row) * c + k * _PAIR)
                 to = scratch.ctypes.data + row * _ROW
+                # The next inputs of all these outputs: what is read is far apart.
+                for line in range(0, 2 * _PAIR * taps, _ROW):
+                    prefetch(first + 2 * _PAIR * taps + line)
                 for tap in range(taps):
                     collect(first + 2 * tap, taps, to + tap * _TILES)
             for tap in range(taps):
