@@ -111,3 +111,15 @@ def test_errors_and_constants_survive_the_way_over_the_disk(tmp_path):
             [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True
         )
         assert done.stdout.split("\n")[:2] == ["('number', 0, 'is negative')", str(hits)]
+
+
+@pytest.mark.parametrize("module", ["math", "convert", "jit", "batch_norm"])
+def test_vectors_are_as_wide_as_the_processors_whichever_module_comes_first(module):
+    """A cast was the first kernel of mixed precision: all that followed had half vectors."""
+    code = f"import nano.backends.fused.{module}; from numba.core.registry import cpu_target; "
+    code += "print(cpu_target.target_context.codegen().magic_tuple()[2])"
+    env = {k: x for k, x in os.environ.items() if k != "NUMBA_CPU_FEATURES"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    features = done.stdout.strip().split(",")
+    assert "-prefer-256-bit" in features or "+avx512f" not in features

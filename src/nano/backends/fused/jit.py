@@ -46,24 +46,6 @@ _ONLY_PRANGE = {
 _WORTH_WAKING = 1 << 17
 
 
-def _use_whole_vectors() -> None:
-    """Let LLVM use vectors of 512 bits where there are; by itself it prefers 256.
-
-    That was right for processors that slowed down on 512 bits. On today's, an exponential
-    takes 2/3 of the time. It holds for all of Numba in the process, unless the user has said
-    ``NUMBA_CPU_FEATURES``.
-    """
-    if numba.config.CPU_FEATURES is None:
-        from llvmlite.binding import get_host_cpu_features
-
-        features = get_host_cpu_features()
-        if features.get("avx512f"):
-            numba.config.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
-
-
-_use_whole_vectors()
-
-
 @cache
 def _folder() -> str | None:
     """Where compiled kernels are kept; None if nothing can be written."""
