@@ -20,6 +20,7 @@ import numpy as np
 
 from ..memory import channels_last
 from ..registry import kernels
+from .suits import BFLOAT16, FLOAT32
 
 __all__ = ["compile_derivatives", "of_a_network", "start"]
 
@@ -36,12 +37,12 @@ def of_a_network(name: str) -> bool:
 
 
 @cache
-def start() -> subprocess.Popen[bytes] | None:
-    """Start the process, once; None if it cannot be."""
+def start(halves: bool = False) -> subprocess.Popen[bytes] | None:
+    """Start the process, once for float32 and for bfloat16 (``halves``); None if it cannot be."""
     if not sys.executable or hasattr(sys, "frozen"):
         return None
     code = f"import sys; sys.path[:] = {sys.path!r}; " + (
-        "from nano.backends.fused.ahead import compile_derivatives; compile_derivatives()"
+        f"from nano.backends.fused.ahead import compile_derivatives; compile_derivatives({halves})"
     )
     quiet: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     quiet["stderr"] = subprocess.DEVNULL
@@ -61,14 +62,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
 
 
-def compile_derivatives() -> None:
+def compile_derivatives(halves: bool = False) -> None:
     """Call what the backward pass of a convolutional network calls, once, for small arrays.
 
     First what takes long to compile, then the rest, the last first: the other process comes from
     the front, and what it has compiled by then is found.
     """
     n, c, size = 128, 64, 8
-    g, x = (channels_last((n, c, size, size), np.float32) for _ in range(2))
+    dtype = BFLOAT16 if halves else FLOAT32
+    g, x = (channels_last((n, c, size, size), dtype) for _ in range(2))
     g.fill(0)
     x.fill(0)
     row = np.ones(c, np.float32)

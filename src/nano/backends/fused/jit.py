@@ -159,7 +159,8 @@ class Kernel:
             _start_pool()
             self._parallel = _compile(self._function, True, self._fastmath, self._kept)
             if ahead.of_a_network(self.__name__) and not _on_disk(self._parallel):
-                ahead.start()
+                halves = any(getattr(x, "dtype", None) == "uint16" for x in args)
+                ahead.start(halves)
         return self._parallel(*args)
 
     def over(self, elements: int) -> Any:
