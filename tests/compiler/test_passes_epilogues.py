@@ -321,3 +321,51 @@ def test_a_relu_in_training():
     assert found.count("Conv2dEpilogue") == 1
     assert found.count("Conv2d") == 1
     assert "ReluBackward" in " ".join(found)
+
+
+@pytest.mark.parametrize("channels", [16, 64])
+def test_the_gradient_of_a_bfloat16_weight_is_not_rounded(channels):
+    """Its float32 sums are what the parameter gets, where eager mode rounds them to 8 bits."""
+
+    def make():
+        net = nn.Sequential(conv(8, channels), nn.ReLU(), conv(channels, channels), nn.ReLU())
+
+        def step(x):
+            net.zero_grad()
+            with nano.autocast():
+                y = net(x)
+            y.float().square().sum().backward()
+            return y.detach()
+
+        return step, net
+
+    def scaled(result, net):
+        for p in net.parameters():
+            p.grad /= p.grad.abs().max()
+
+    # Half of the last of 8 bits, of each number and of the largest, by which all are divided.
+    compiled = check(
+        make,
+        lambda i: (normal(16, 8, 16, 16, seed=i).to(memory_format=nano.channels_last),),
+        steps=_STEPS,
+        outside=scaled,
+        tolerance=2**-8,
+        without="native",
+    )
+    found = names(compiled.graph())
+    assert found.count("Conv2dWeightSums") == 2
+    assert "Conv2dWeight" not in found
+
+
+def test_a_weight_gradient_in_bfloat16_that_others_read_is_left():
+    weight = normal(16, 8, 3, 3).requires_grad_()
+
+    def step(x):
+        low = weight.to(nano.bfloat16)
+        (grad,) = nano.autograd.grad(F.conv2d(x.to(nano.bfloat16), low).float().sum(), low)
+        return grad.float(), grad
+
+    graph = graph_of(step, images())
+    epilogues(graph)
+    graph.check()
+    assert "Conv2dWeight" in names(graph)

@@ -3,7 +3,8 @@
 A result that only the next operator reads is not written and read once more: batch
 normalisation by given statistics becomes a scale and a bias of each channel, and with an
 addition and an activation it is done before the result is written. The derivatives of a training
-step read what lies between; there, only a ReLU is joined, whose derivative reads its own result.
+step read what lies between; there, only a ReLU is joined, whose derivative reads its own result,
+and the cast of a bfloat16 weight's gradient to the parameter's float32.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from ..backends import choice
 from ..functions.activation import Gelu, LeakyRelu, Silu
 from ..functions.batch_norm import BatchNormInference
 from ..functions.binary import Add, Mul, Sub
-from ..functions.convolution import Conv2d
-from ..functions.epilogue import Conv2dEpilogue, MatMulEpilogue
+from ..functions.conversion import To
+from ..functions.convolution import Conv2d, Conv2dWeight
+from ..functions.epilogue import Conv2dEpilogue, Conv2dWeightSums, MatMulEpilogue
 from ..functions.matmul import Linear, MatMul
 from ..functions.unary import Neg, Relu, Rsqrt, Sigmoid, Tanh
 from .arrays import stand_in
@@ -27,8 +29,9 @@ from .graph import Apply, Graph, Node, Value
 
 __all__ = ["epilogues", "fold_batch_norm"]
 
-_DTYPES = {np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)}
-_PRODUCTS = (Conv2d, Linear, MatMul, Conv2dEpilogue, MatMulEpilogue)
+_FLOAT32, _BFLOAT16 = np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)
+_DTYPES = {_FLOAT32, _BFLOAT16}
+_PRODUCTS = (Conv2d, Linear, MatMul, Conv2dEpilogue, MatMulEpilogue, Conv2dWeight)
 #: For each activation, its name for kernels and its number, if it has one.
 _ACTIVATIONS: dict[Any, Callable[..., tuple[Any, ...]]] = {
     Relu: lambda: ("relu",),
@@ -77,10 +80,11 @@ def _move_first(graph: Graph, some: list[Apply]) -> None:
 
 
 def epilogues(graph: Graph) -> None:
-    """Make an addition and an activation a part of the product before them."""
+    """Make an addition, an activation and a cast a part of the product before them."""
     _join(graph, _with_bias)
     _join(graph, _with_residual)
     _join(graph, _with_activation)
+    _join(graph, _with_cast)
 
 
 # Finding what can be joined ---------------------------------------------------------------
@@ -126,6 +130,8 @@ def _may_wait(product: Any, node: Apply, uses: Any) -> bool:
         return False
     if any(v.memory.written for n in (product, node) for v in (*n.reads(), *n.makes())):
         return False
+    if product.function is Conv2dWeight:
+        return node.function is To
     alike = y.shape == z.shape and y.dtype == z.dtype and y.strides == z.strides
     return alike and y.dtype in _DTYPES
 
@@ -200,6 +206,23 @@ def _with_activation(graph: Graph, product: Apply, node: Apply) -> list[Apply] |
     return [joined] if _pays(joined) else None
 
 
+def _with_cast(graph: Graph, product: Apply, node: Apply) -> list[Apply] | None:
+    y, z = product.outputs[0], node.outputs[0]
+    assert y is not None
+    assert z is not None
+    if product.function is not Conv2dWeight or (y.dtype, z.dtype) != (_BFLOAT16, _FLOAT32):
+        return None
+    joined = Apply(
+        function=Conv2dWeightSums,
+        inputs=list(product.inputs),
+        attributes=dict(product.attributes),
+        outputs=[z],
+        needs=product.needs,
+        exact=False,
+    )
+    return [joined] if _pays(joined) else None
+
+
 def _other_operand(product: Apply, node: Apply) -> Value | None:
     """What is added to a product, a tensor of its dtype."""
     if node.function is not Add or node.attributes or len(node.inputs) != 2:
@@ -249,6 +272,10 @@ def _pays(node: Apply) -> bool:
     if node.function is Conv2dEpilogue:
         geometry = (a["stride"], a["padding"], a["dilation"], a["groups"])
         return choice("conv2d_epilogue", *arrays, a["activation"], *geometry) != "reference"
+    if node.function is Conv2dWeightSums:
+        geometry = (a["stride"], a["padding"], a["dilation"], a["groups"])
+        arrays += [a["kernel_size"], *geometry, _FLOAT32]
+        return choice("conv2d_weight", *arrays) != "reference"
     if a.get("transpose_x"):
         arrays[0] = arrays[0].swapaxes(-1, -2)
     if a.get("transpose_y"):

@@ -6,11 +6,13 @@ compiler/epilogues.py), whose derivatives they therefore do not need.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..autograd.function import Function
 from ..backends import kernels
 from .convolution import Conv2d, still_true
 
-__all__ = ["Conv2dEpilogue", "Conv2dMoments", "Epilogue", "MatMulEpilogue"]
+__all__ = ["Conv2dEpilogue", "Conv2dMoments", "Conv2dWeightSums", "Epilogue", "MatMulEpilogue"]
 
 
 class Epilogue(Function):
@@ -73,4 +75,15 @@ class MatMulEpilogue(Epilogue):
             x.swapaxes(-1, -2) if transpose_x else x,
             y.swapaxes(-1, -2) if transpose_y else y,
             *(bias, scale, residual, activation),
+        )
+
+
+class Conv2dWeightSums(Epilogue):
+    """The gradient of a weight from bfloat16 images, in float32: its sums as they are taken."""
+
+    @staticmethod
+    def forward(ctx, grad_output, x, *, kernel_size, stride, padding, dilation, groups):
+        return kernels.conv2d_weight(
+            *(grad_output, x, kernel_size, stride, padding, dilation, groups),
+            np.dtype(np.float32),
         )

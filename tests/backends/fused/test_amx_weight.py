@@ -144,6 +144,18 @@ def test_what_is_not_finite_stays_where_it_belongs(odd, where, place):
     _assert_close(np.where(rest, ours, 0).astype(_BFLOAT16), np.where(rest, without, 0))
 
 
+@pytest.mark.parametrize("size", [16, 4])
+def test_in_float32_the_sums_are_not_rounded(size):
+    g, x = _images(16, 128, size, size), _images(16, 128, size, size, 1)
+    args = (g, x, (3, 3), _ONE, (_ONE, _ONE), _ONE, 1, np.dtype(np.float32))
+    assert explain("conv2d_weight", *args).startswith("conv2d_weight: fused runs")
+    ours, exact = kernels.conv2d_weight(*args), _exact(*args)
+    assert ours.dtype == np.float32
+    # Float32 sums of up to 4,096 products in another order.
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
+    assert np.array_equal(ours.astype(_BFLOAT16), _tiles(*args[:-1]))
+
+
 def test_the_sums_are_the_same_each_time():
     args = (
         _images(16, 64, 16, 16),

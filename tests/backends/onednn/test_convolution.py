@@ -103,6 +103,9 @@ def test_weight_gradient(dtype, geometry, layout_g, layout_x):
     assert dw.flags.c_contiguous
     wanted = reference.conv2d_weight(*wide(g, x), shape[2:], *how)
     np.testing.assert_array_equal(dw, wanted.astype(dtype))
+    sums = onednn.conv2d_weight(g, x, shape[2:], *how, np.dtype(np.float32))
+    assert sums.dtype == np.float32
+    np.testing.assert_array_equal(sums, wanted)
 
 
 #: Sizes at which oneDNN works in another way: blocked order, depthwise, the first layer, wide.

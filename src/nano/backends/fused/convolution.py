@@ -64,13 +64,14 @@ def conv2d_weight(
     padding: Any,
     dilation: Any,
     groups: int,
+    dtype: Any = None,
 ) -> NDArray:
     """See the reference kernel."""
     if x.dtype is BFLOAT16:
         from . import amx_weight
 
         return amx_weight.conv2d_weight(
-            grad_output, x, kernel_size, stride, padding, dilation, groups
+            grad_output, x, kernel_size, stride, padding, dilation, groups, dtype
         )
     shape = (grad_output.shape[1], x.shape[1], *kernel_size)
     few = few_outputs(x, grad_output, shape, padding, stride, dilation, groups) is True

@@ -83,7 +83,9 @@ def conv_transpose2d(x, weight, bias, output_size, stride, padding, dilation, gr
     )
 
 
-def conv2d_weight(grad_output, x, kernel_size, stride, padding, dilation, groups):
+def conv2d_weight(grad_output, x, kernel_size, stride, padding, dilation, groups, dtype=None):
+    if dtype is not None and dtype != x.dtype and (x.dtype is not BFLOAT16 or dtype != FLOAT32):
+        return f"the loops make no {dtype} of {x.dtype}"
     if x.dtype is BFLOAT16:
         return _in_tiles(grad_output, x, kernel_size, groups)
     shape = (grad_output.shape[1], x.shape[1], *kernel_size)

@@ -189,10 +189,11 @@ class Transposed:
 
 
 class WeightGradient:
-    """The gradient of the weight."""
+    """The gradient of the weight, of a dtype that need not be the images'."""
 
-    def __init__(self, g: Geometry) -> None:
-        image, weight, result = g.orders()
+    def __init__(self, g: Geometry, dtype: np.dtype) -> None:
+        image, _, result = g.orders()
+        weight = any_order(g.grouped_weight(), dtype)
         hint = g.plan(hint=True)
         plan = Plan(
             "dnnl_convolution_backward_weights_primitive_desc_create",
@@ -204,11 +205,11 @@ class WeightGradient:
         self.primitive = Primitive(
             plan, {DIFF_DST: self.diff_dst, SRC: self.src, DIFF_WEIGHTS: self.diff_weights}
         )
-        self.geometry = g
+        self.geometry, self.dtype = g, dtype
 
     def __call__(self, grad_output: NDArray, x: NDArray) -> NDArray:
         g = self.geometry
-        grad_weight = results.empty(g.weight, g.dtype)
+        grad_weight = results.empty(g.weight, self.dtype)
         target = Target(grad_weight.reshape(g.grouped_weight()), self.diff_weights)
         self.primitive(
             bring(grad_output, self.diff_dst, "gradient"),
@@ -300,18 +301,23 @@ def _transposed(x: Any, weight: Any, output_size: Any, *geometry: Any) -> Any:
     return built_for(Transposed, (x.shape, weight.shape, output_size, geometry, x.dtype), build)
 
 
-def _weight_gradient(grad_output: Any, x: Any, kernel_size: Any, *geometry: Any) -> Any:
+def _weight_gradient(
+    grad_output: Any, x: Any, kernel_size: Any, *geometry: Any, dtype: Any = None
+) -> Any:
+    dtype = x.dtype if dtype is None else np.dtype(dtype)
+
     def build(rounded: bool) -> Any:
+        if dtype not in (x.dtype, FLOAT32):
+            return f"oneDNN makes no {dtype} of {x.dtype}"
         weight = (grad_output.shape[1], x.shape[1] // geometry[3], *kernel_size)
         g = Geometry(x.shape, weight, grad_output.shape, x.dtype, rounded, *geometry)
         if g.has_idle_tap():
             return "oneDNN leaves the gradient of weights that meet only padding undefined"
-        by_product = WeightGradientByProduct.is_faster(g)
-        return WeightGradientByProduct(g) if by_product else WeightGradient(g)
+        by_product = dtype == x.dtype and WeightGradientByProduct.is_faster(g)
+        return WeightGradientByProduct(g) if by_product else WeightGradient(g, dtype)
 
-    return built_for(
-        WeightGradient, (x.shape, grad_output.shape, kernel_size, geometry, x.dtype), build
-    )
+    key = (x.shape, grad_output.shape, kernel_size, geometry, dtype, x.dtype)
+    return built_for(WeightGradient, key, build)
 
 
 def conv2d(
@@ -390,9 +396,11 @@ def conv2d_weight(
     padding: _Padding,
     dilation: _Pair,
     groups: int,
+    dtype: Any = None,
 ) -> NDArray:
     """See the reference kernel."""
-    operation = _weight_gradient(grad_output, x, kernel_size, stride, padding, dilation, groups)
+    geometry = (stride, padding, dilation, groups)
+    operation = _weight_gradient(grad_output, x, kernel_size, *geometry, dtype=dtype)
     return operation(grad_output, x)
 
 
@@ -404,11 +412,12 @@ def accepts_conv2d_weight(
     padding: Any,
     dilation: Any,
     groups: Any,
+    dtype: Any = None,
 ) -> bool | str:
     reason = suits(grad_output, x)
     if reason is True:
-        operation = _weight_gradient(grad_output, x, kernel_size, stride, padding, dilation, groups)
-        return answer(operation)
+        geometry = (stride, padding, dilation, groups)
+        return answer(_weight_gradient(grad_output, x, kernel_size, *geometry, dtype=dtype))
     return reason
 
 

@@ -189,6 +189,7 @@ def conv2d_weight(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    dtype: Any = None,
 ) -> NDArray:
     """:func:`conv2d_weight_loops` as one matrix product: gradients times columns of windows.
 
@@ -196,6 +197,7 @@ def conv2d_weight(
         grad_output: (n, o, oh, ow).
         x: (n, c, h, w).
         kernel_size: (kh, kw).
+        dtype: of the result; by default that of x.
 
     Returns:
         (o, c / groups, kh, kw), contiguous. 16-bit floats are summed in float32.
@@ -209,7 +211,7 @@ def conv2d_weight(
         rows = gradients[:, some].reshape(groups, -1, per_group)
         total += np.matmul(rows.swapaxes(1, 2), _rows(columns))
     dweight = total.reshape(groups * per_group, kh, kw, channels).transpose(0, 3, 1, 2)
-    return dweight.astype(x.dtype, order="C")
+    return dweight.astype(x.dtype if dtype is None else dtype, order="C")
 
 
 def _images(x: NDArray, groups: int) -> NDArray:
