@@ -84,6 +84,13 @@ def test_wide_images_are_cut_and_threads_may_share_the_outputs(c, size):
         nano.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("wide", [200, 300])
+def test_padding_may_be_wider_than_the_strips_that_images_are_cut_into(wide):
+    x, w = _operands(1, 64, 64, 8, 8, 0)
+    args = (x, w, None, _ONE, (_ONE, (wide, wide)), _ONE, 1)
+    _assert_close(_fused("conv2d", *args), _reference("conv2d", *args))
+
+
 def _fits(size):
     """Whether 10 of the 16 pixels of a tile are in the image."""
     return np.prod(size) >= 10 * np.prod([-(-n // 4) for n in size])
@@ -237,6 +244,15 @@ def test_moments(n, c, o, h, w, biased):
     # As far apart as the results are.
     assert (np.abs(mean - its_mean) < 1e-5 * deviation + 1e-6 * np.abs(mean)).all()
     np.testing.assert_allclose(var, its_var, rtol=2e-5)
+
+
+def test_moments_keep_their_digits_where_padding_makes_the_border_another():
+    """The first pixel is then no number to take distances from: 4e-6 instead of 2e-7."""
+    x, w = _operands(4, 16, 16, 112, 112, 0)
+    y, mean, var = _fused("conv2d_moments", x + 100, w, None, _ONE, (_ONE, _ONE), _ONE, 1)
+    exact = y.astype(np.float64)
+    assert (np.abs(mean - exact.mean((0, 2, 3))) < 1e-6 * np.abs(mean)).all()
+    np.testing.assert_allclose(var, exact.var((0, 2, 3)), rtol=1e-6)
 
 
 def test_moments_of_what_is_not_finite():

@@ -199,12 +199,14 @@ def images_to_basis(x, grid, first, count, scratch, v):
     for number in range(first, first + count):
         image, y, x0, tiles = _strip(grid, number)
         y, x0 = y - grid.top, x0 - grid.left
-        begin, end = max(0, -x0), min(STEP * tiles + 2, width - x0)
+        columns = STEP * tiles + 2
+        # The columns in the image: none of a strip that sees padding alone.
+        begin, end = min(max(0, -x0), columns), max(0, min(columns, width - x0))
         for start in range(0, channels, LANES):
             c = min(start, channels - LANES)  # the last vector may overlap the one before
             for k in range(begin):
                 _write_6((none, none, none, none, none, none), near + _VECTOR * k, line)
-            for k in range(end, STEP * tiles + 2):
+            for k in range(end, columns):
                 _write_6((none, none, none, none, none, none), near + _VECTOR * k, line)
             r0, s0 = _row(x, image, y, x0, c, nothing)
             r1, s1 = _row(x, image, y + 1, x0, c, nothing)
@@ -284,7 +286,7 @@ def basis_to_results(
 
     A ``residual`` of the shape of y is added, one of another shape is none. To ``moments``
     (3, some), if it is not empty, come sums of A^T m A scale + bias less a number, and squares of
-    that. The number is in the third row; where all ``begins``, it is the first result.
+    that. The number is in the third row; where all ``begins``, it is taken from the first tile.
 
     Returns:
         Not 0 if a result is not finite.
@@ -312,7 +314,11 @@ def basis_to_results(
                 r2, r3 = _row_of_result(half[2], a, b), _row_of_result(half[3], a, b)
                 if watches:
                     if begins and number == first and t == 0:
-                        store(r0[0], start_of(moments) + 2 * moment + 4 * c)
+                        middle = r0[0]
+                        # At the border, where padding is seen, it may be far from the others.
+                        if rows == STEP and columns == STEP:
+                            middle = _f(0.25) * (r1[1] + r1[2] + (r2[1] + r2[2]))
+                        store(middle, start_of(moments) + 2 * moment + 4 * c)
                     sums, squares = zeros(), zeros()  # of a tile, to keep their digits
                     centre = load(start_of(moments) + 2 * moment + 4 * c)
                 if rows == STEP and columns == STEP:
