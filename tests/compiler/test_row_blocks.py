@@ -185,6 +185,35 @@ def test_attention_parts_chains():
     assert any("Cat" in names for names in found)
 
 
+@pytest.mark.parametrize("made", [False, True], ids=["of the input", "of a result"])
+@pytest.mark.parametrize("used", [lambda v: v, lambda v: v.cumsum(0)], ids=["returned", "read"])
+def test_views_that_others_use(made, used):
+    """A view of what is there before is no result; one of what a chain makes comes out of it."""
+
+    def make():
+        first, second = nn.Linear(96, 96), nn.Linear(96, 96)
+
+        def function(x):
+            if made:
+                h = first(x)
+                view = h.reshape(-1, 96)
+            else:
+                view = x.reshape(-1, 96)
+                h = first(view)
+            return second(h.relu()), used(view)
+
+        return nano.no_grad()(function), []
+
+    compiled = check(
+        make,
+        lambda i: (normal(4, 257, 96, seed=i),),
+        steps=3,
+        tolerance=REORDERED,
+        without="native",
+    )
+    assert len(chains(compiled)) == 1
+
+
 def test_sums_of_many_rows():
     """Sums of columns keep their digits; one float32 sum of 60,000 numbers would not."""
     first, second = nn.Linear(96, 96), nn.Linear(96, 96)

@@ -95,7 +95,7 @@ class _Chains:
                     home = joined
             growing.append(home)
             growing.sort(key=lambda places: places[-1])
-        chains = [self._without_ends(g) for g in growing]
+        chains = [self._without_views(g) for g in growing]
         return [c for c in chains if self._products(c) and self._worth(c) >= _FEWEST]
 
     def _worth(self, places: list[int]) -> int:
@@ -137,13 +137,23 @@ class _Chains:
                     return False
         return True
 
-    def _without_ends(self, places: list[int]) -> list[int]:
-        """Without views that no other member reads: by themselves they cost nothing."""
+    def _without_views(self, places: list[int]) -> list[int]:
+        """Without views that can stay where they are: by themselves they cost nothing.
+
+        Those behind all other members can, and those of what is there before, if others read them.
+        """
         kept = list(places)
+        made = {v for p in places if self._steps[p].kind != "view" for v in self._steps[p].makes}
+        for p in places:
+            if self._steps[p].kind == "view" and self._steps[p].tables[0] in made:
+                made.update(self._steps[p].makes)
         for p in reversed(places):
-            step = self._steps[p]
-            users = self._consumers.get(step.makes[0], []) if step.kind == "view" else kept
-            if not any(q in kept for q in users):
+            if self._steps[p].kind != "view":
+                continue
+            (v,) = self._steps[p].makes
+            users = self._consumers.get(v, [])
+            inside = users and v not in self._returned and all(q in kept for q in users)
+            if p == kept[-1] or not (v in made or inside):
                 kept.remove(p)
         return kept
 
