@@ -301,7 +301,10 @@ def _bytes(element: Any) -> int:
 def _first(builder: Any, count: Any) -> Any:
     """Which places of a vector are among the first ``count``."""
     places = ir.Constant(_INDICES, list(range(LANES)))
-    return builder.icmp_signed("<", places, _spread(builder, builder.trunc(count, _I32)))
+    # More than there are places, and more than 32 bits say, is all of them.
+    fewer = builder.icmp_signed("<", count, _I64(LANES))
+    count = builder.trunc(builder.select(fewer, count, _I64(LANES)), _I32)
+    return builder.icmp_signed("<", places, _spread(builder, count))
 
 
 def _read(builder: Any, address: Any, inside: Any, element: Any) -> Any:
