@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from nano.backends import explain, kernels
 from nano.backends.fused import movement as fused
+from nano.backends.fused.addresses import start_of
+from nano.backends.fused.jit import kernel
+from nano.backends.fused.vectors import LANES, load_some, store_some
 from nano.backends.reference import movement as reference
 
 from ...functions.harness import odd_layouts
@@ -58,6 +61,19 @@ def test_parts(shape, dtype, data):
         sizes.append(key[-1].stop + rest)
     key, sizes = (*key, ...), tuple(sizes)
     assert_same(fused.put_slice(sizes, key, values), reference.put_slice(sizes, key, values))
+
+
+@kernel
+def _copied(x, count, y):
+    store_some(load_some(start_of(x), count, x[0]), start_of(y), count, y[0])
+
+
+@pytest.mark.parametrize("count", [0, 5, LANES, LANES + 1, 1 << 31, 1 << 32, (1 << 32) + 3])
+def test_parts_of_vectors(count):
+    """Of arrays with more elements than 32 bits count, too."""
+    x, y = np.arange(1, LANES + 1, dtype=np.float32), np.zeros(LANES, np.float32)
+    _copied.serial(x, count, y)
+    np.testing.assert_array_equal(y, np.where(np.arange(LANES) < count, x, 0))
 
 
 def test_images_on_all_threads():

@@ -62,15 +62,20 @@ def _placed(x: NDArray, like: NDArray, shape: Any, first: Any, step: Any, value:
     x = x.transpose(order)
     if x.shape[-1] > 1 and x.strides[-1] != x.itemsize:
         x = np.ascontiguousarray(x)
-    missing = MOST_AXES - x.ndim
-    sizes = [1] * missing + [shape[axis] for axis in order]
-    pieces = [prod(sizes[i + 1 :]) for i in range(MOST_AXES)]
-    starts = [0] * missing + [first[axis] for axis in order]
-    steps = [1] * missing + [step[axis] for axis in order]
+    sizes = [shape[axis] for axis in order]
+    # Threads share out the first axis, unless one piece of it is less than a vector.
+    lead, missing = int(prod(sizes[1:]) >= LANES), MOST_AXES - x.ndim
+
+    def four(numbers: Any, between: int) -> tuple[int, ...]:
+        return (*numbers[:lead], *[between] * missing, *numbers[lead:])
+
+    pieces = [prod(four(sizes, 1)[i + 1 :]) for i in range(MOST_AXES)]
+    starts = four([first[axis] for axis in order], 0)
+    steps = four([step[axis] for axis in order], 1)
     _place.over(y.size)(
         x.ctypes.data,
-        (*[1] * missing, *x.shape),
-        (*[0] * missing, *[n // x.itemsize for n in x.strides]),
+        four(x.shape, 1),
+        four([n // x.itemsize for n in x.strides], 0),
         as_bits(y).transpose(order).reshape(-1),
         pieces[0],
         (starts[0] * pieces[0], sum(map(mul, starts[1:], pieces[1:]))),
