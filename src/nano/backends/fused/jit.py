@@ -21,6 +21,9 @@ from typing import Any
 
 import numba
 from numba import prange
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
 
 from .. import threads
 from . import ahead
@@ -64,9 +67,10 @@ def _folder() -> str | None:
         probe.write_bytes(b"")
         probe.unlink()
         os.utime(folder)
-        _forget_old(kernels)
     except OSError:
         return None
+    with suppress(OSError):  # another process may do the same
+        _forget_old(kernels)
     return str(folder)
 
 
@@ -87,28 +91,49 @@ def _compile(function: Callable[..., Any], parallel: bool, fastmath: Any, kept: 
         "no_cfunc_wrapper": True,
         "pipeline_class": KernelCompiler,
     }
+    compiled = numba.njit(**options)(function)
     # Numba's own key does not tell the two forms of a kernel apart.
-    with _keeping("pool" if parallel else "serial", kept) as cache:
-        return numba.njit(cache=cache, **options)(function)
+    _keep(compiled, function, "pool" if parallel else "serial", kept)
+    return compiled
 
 
 def by_address(function: Callable[..., Any], signature: str, fastmath: Any, kept: bool) -> Any:
     """Compile a function for one thread and one signature; the result has an ``address``."""
-    with _keeping("serial", kept) as cache:
-        options = {"error_model": "numpy", "fastmath": fastmath, "pipeline_class": KernelCompiler}
-        return numba.cfunc(signature, cache=cache, **options)(function)
+    options = {"error_model": "numpy", "fastmath": fastmath}
+    types = normalize_signature(signature)
+    compiled = CFunc(function, types, {}, options, pipeline_class=KernelCompiler)
+    _keep(compiled, function, "serial", kept)
+    compiled.compile()
+    return compiled
 
 
-@contextmanager
-def _keeping(form: str, kept: bool) -> Iterator[bool]:
-    """Let Numba keep what is made meanwhile, in a folder for this form of it; whether it can."""
+#: Held while Numba is told a folder, which it takes from its configuration.
+_lock = threading.Lock()
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's files of compiled code; what a disk does not read or take is compiled anew."""
+
+    @contextmanager
+    def _guard_against_spurious_io_errors(self) -> Iterator[None]:
+        with suppress(OSError):
+            yield
+
+
+def _keep(compiled: Any, function: Callable[..., Any], form: str, kept: bool) -> None:
+    """Let Numba keep what it compiles, in a folder for this form of it, if it can."""
     folder = _folder() if kept else None
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = f"{folder}/{form}" if folder else ""
-    try:
-        yield folder is not None
-    finally:
-        numba.config.CACHE_DIR = before
+    if folder is None:
+        return
+    with _lock:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = f"{folder}/{form}"
+        try:
+            compiled._cache = _Cache(function)
+        except RuntimeError:  # the source is gone, with the folder in which it was
+            pass
+        finally:
+            numba.config.CACHE_DIR = before
 
 
 def _on_disk(compiled: Any) -> bool:
