@@ -25,7 +25,7 @@ from ..functions.epilogue import Conv2dEpilogue, Conv2dWeightSums, MatMulEpilogu
 from ..functions.matmul import Linear, MatMul
 from ..functions.unary import Neg, Relu, Rsqrt, Sigmoid, Tanh
 from .arrays import stand_in
-from .graph import Apply, Graph, Node, Value
+from .graph import Apply, Graph, Node, Value, is_change
 
 __all__ = ["epilogues", "fold_batch_norm"]
 
@@ -70,7 +70,7 @@ def _move_first(graph: Graph, some: list[Apply]) -> None:
     rest: list[Node] = []
     known, chosen, changed = set(graph.values), {id(n) for n in some}, False
     for node in graph.nodes:
-        changed = changed or _is_change(node)
+        changed = changed or is_change(node)
         if id(node) in chosen and not changed and known.issuperset(node.reads()):
             first.append(node)
             known.update(node.makes())
@@ -103,7 +103,7 @@ def _join(graph: Graph, rule: Callable[[Graph, Apply, Apply], list[Apply] | None
             if not _may_wait(product, node, uses):
                 continue
             place = places[id(product)]
-            if place < 0 or any(_is_change(n) for n in graph.nodes[place:i]):
+            if place < 0 or any(is_change(n) for n in graph.nodes[place:i]):
                 continue
             made = rule(graph, product, node)  # type: ignore[arg-type]
             if made is None:
@@ -134,10 +134,6 @@ def _may_wait(product: Any, node: Apply, uses: Any) -> bool:
         return node.function is To
     alike = y.shape == z.shape and y.dtype == z.dtype and y.strides == z.strides
     return alike and y.dtype in _DTYPES
-
-
-def _is_change(node: Node) -> bool:
-    return node.has_effect and not isinstance(node, Apply)
 
 
 # Rules ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 from ..backends import is_available
 from .codegen import Fused
 from .formula import UnsupportedError
-from .graph import Accumulate, Apply, Graph, Node, Value
+from .graph import Accumulate, Apply, Graph, Node, Value, is_change
 from .loops import check_operator, is_reduction, iterated
 
 __all__ = ["fuse"]
@@ -78,7 +78,7 @@ class _Grouping:
         changes = 0
         for place, node in enumerate(self._nodes):
             self._changes.append(changes)
-            if node.has_effect and not isinstance(node, Apply):
+            if is_change(node):
                 changes += 1
             for v in node.reads():
                 self._consumers.setdefault(v, []).append(place)

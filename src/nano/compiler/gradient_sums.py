@@ -13,7 +13,7 @@ from ..backends import choice
 from ..functions.batch_norm import BatchNormBackward, BatchNormBackwardOfSum
 from ..functions.binary import Add
 from .arrays import stand_in
-from .graph import Apply, Graph, Node, Value
+from .graph import Apply, Graph, Value, is_change
 
 __all__ = ["gradient_sums"]
 
@@ -31,7 +31,7 @@ def gradient_sums(graph: Graph) -> None:
         if not isinstance(add, Apply) or not _is_plain_sum(add) or uses[g] != 1:
             continue
         between = graph.nodes[places[id(add)] : i]
-        if any(_is_change(n) for n in between) or len(node.outputs) != node.count:
+        if any(is_change(n) for n in between) or len(node.outputs) != node.count:
             continue
         if any(v.memory.written for n in (add, node) for v in (*n.reads(), *n.makes())):
             continue
@@ -62,7 +62,3 @@ def _is_plain_sum(node: Apply) -> bool:
         isinstance(x, Value) and (x.shape, x.strides, x.dtype) == (y.shape, y.strides, y.dtype)
         for x in node.inputs
     )
-
-
-def _is_change(node: Node) -> bool:
-    return node.has_effect and not isinstance(node, Apply)

@@ -30,6 +30,7 @@ __all__ = [
     "Overwrite",
     "SetGradient",
     "Value",
+    "is_change",
     "owner_of",
     "replace_inputs",
     "replaced",
@@ -376,6 +377,11 @@ class Graph:
             lines.append(listed(node))
         lines.append(f"return {_shown(self.result)}")
         return "\n".join(lines)
+
+
+def is_change(node: Node) -> bool:
+    """Whether it changes what was there before, as no operator does."""
+    return node.has_effect and not isinstance(node, Apply)
 
 
 def replace_inputs(node: Node, same: dict[Value, Value]) -> None:

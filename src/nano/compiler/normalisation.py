@@ -19,7 +19,7 @@ from ..functions.reduction import Mean, Sum
 from ..functions.softmax import LogSoftmax, Softmax
 from ..functions.statistics import Var
 from ..functions.unary import Exp, Log, Rsqrt, Sqrt, Square
-from .graph import Apply, Graph, Node, Value
+from .graph import Apply, Graph, Node, Value, is_change
 
 __all__ = ["layer_norms", "softmaxes"]
 
@@ -164,7 +164,7 @@ def _replace(graph: Graph, pattern: Any, make: Callable[..., Apply | None]) -> N
         if dims is None or not _is_seen_by_nobody(graph, members, last, uses):
             continue
         first = min(places[id(n)] for n in members)
-        if any(n.has_effect and not isinstance(n, Apply) for n in graph.nodes[first:i]):
+        if any(is_change(n) for n in graph.nodes[first:i]):
             continue
         node = make(found, dims)
         if node is None:

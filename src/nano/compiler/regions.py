@@ -18,7 +18,7 @@ from ..backends import is_available
 from ..functions.class_losses import NllLoss, NllLossBackward
 from ..functions.reduction import Mean, Sum
 from .formula import TRANSCENDENTAL, UnsupportedError
-from .graph import Accumulate, Apply, Graph, Memory, Node, Value
+from .graph import Accumulate, Apply, Graph, Memory, Node, Value, is_change
 from .native import Native, is_view_of_an_input
 from .operator_loops import is_dense, multiplications
 from .program import Writer
@@ -79,7 +79,7 @@ class _Grouping:
         for place, node in enumerate(self._nodes):
             self._changes.append(changes)
             self._draws.append(draws)
-            changes += node.has_effect and not isinstance(node, Apply)
+            changes += is_change(node)
             draws += getattr(node, "random", node.has_effect)
             for v in node.reads():
                 self._consumers.setdefault(v, []).append(place)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import is_available, precision
-from .graph import Accumulate, Apply, Graph, Memory, Node, Value
+from .graph import Accumulate, Apply, Graph, Memory, Node, Value, is_change
 from .native import is_view_of_an_input
 from .regions import Members
 from .row_loops import BLOCK, RowLoops, multiplications
@@ -64,7 +64,7 @@ class _Chains:
         changes = 0
         for place, node in enumerate(self._nodes):
             self._changes.append(changes)
-            changes += node.has_effect and not isinstance(node, Apply)
+            changes += is_change(node)
             for v in node.reads():
                 self._consumers.setdefault(v, []).append(place)
                 if isinstance(node, Accumulate):

@@ -179,7 +179,7 @@ def _run(
 ) -> NDArray | None:
     """The convolution, ``turned`` from the weight's outputs to its inputs; None if not finite.
 
-    Its mean and variance are written to where they are wanted.
+    Mean and variance, before a residual is added, are written to where they are wanted.
     """
     o, c = weight.shape[:2]
     inputs, outputs = (o, c) if turned else (c, o)
@@ -216,6 +216,15 @@ def _pixels(x: NDArray) -> NDArray:
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
 
+def _convolved(
+    x: NDArray, weight: NDArray, bias: NDArray | None, padding: Any, token: Any, **others: Any
+) -> NDArray | None:
+    """The convolution of padded images, with the ``others`` of :func:`_run`."""
+    (top, bottom), (left, right) = padding
+    size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
+    return _run(x, weight, False, bias, top, left, size, token, **others)
+
+
 def conv2d(
     x: NDArray,
     weight: NDArray,
@@ -227,9 +236,7 @@ def conv2d(
     token: Any = None,
 ) -> NDArray:
     """See the reference kernel."""
-    (top, bottom), (left, right) = padding
-    size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
-    y = _run(x, weight, False, bias, top, left, size, token)
+    y = _convolved(x, weight, bias, padding, token)
     if y is None:
         y = convolution.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
     return y
@@ -246,10 +253,8 @@ def conv2d_moments(
     token: Any = None,
 ) -> tuple[NDArray, NDArray, NDArray]:
     """See the reference kernel."""
-    (top, bottom), (left, right) = padding
-    size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
     mean, var = empty((len(weight),), np.float32), empty((len(weight),), np.float32)
-    y = _run(x, weight, False, bias, top, left, size, token, mean=mean, var=var)
+    y = _convolved(x, weight, bias, padding, token, mean=mean, var=var)
     if y is None:
         y = convolution.conv2d(x, weight, bias, stride, padding, dilation, groups, token)
         mean, var = batch_norm.moments(y)
@@ -270,10 +275,8 @@ def conv2d_epilogue(
     token: Any = None,
 ) -> NDArray:
     """See the reference kernel."""
-    (top, bottom), (left, right) = padding
-    size = (x.shape[2] + top + bottom - 2, x.shape[3] + left + right - 2)
-    relu = activation is not None
-    y = _run(x, weight, False, bias, top, left, size, token, scale, residual, relu)
+    more = {"scale": scale, "residual": residual, "relu": activation is not None}
+    y = _convolved(x, weight, bias, padding, token, **more)
     if y is None:
         y = epilogue.conv2d_epilogue(
             *(x, weight, bias, scale, residual, activation),
