@@ -68,6 +68,8 @@ class TestMaking:
             (lambda m: m.tensor([None]), (TypeError, RuntimeError)),
             (lambda m: m.tensor([1], requires_grad=True), RuntimeError),
             (lambda m: m.from_numpy([1, 2]), TypeError),
+            (lambda m: m.from_numpy(np.zeros(3, "f4,u2")["f0"]), ValueError),
+            (lambda m: m.as_tensor(np.zeros(3, "f4,u2")["f0"]), ValueError),
             (lambda m: m.tensor([1.0], device="nonsense"), RuntimeError),
         ],
     )

@@ -93,6 +93,7 @@ def from_numpy(array: NDArray) -> Tensor:
 
     Raises:
         TypeError: if it is no array, or of a dtype that nano does not have.
+        ValueError: if its elements do not lie a whole number of elements apart.
     """
     if not isinstance(array, np.ndarray):
         raise TypeMismatchError(
@@ -100,12 +101,23 @@ def from_numpy(array: NDArray) -> Tensor:
             f"expected a NumPy array, got {type(array).__name__}.",
             hint="nano.tensor(...) takes lists and numbers.",
         )
-    return wrap(_native(array).view())
+    return wrap(_native("from_numpy", array).view())
 
 
-def _native(array: NDArray) -> NDArray:
-    """The array with NumPy's own dtype object, which makes dtype comparisons an identity."""
+def _native(owner: str, array: NDArray) -> NDArray:
+    """The array with NumPy's own dtype object, which makes dtype comparisons an identity.
+
+    Kernels count the way between elements in elements: columns of a structured array may lie
+    otherwise.
+    """
     d = from_numpy_dtype(array.dtype.newbyteorder("=")).numpy
+    if any(step % d.itemsize for step in array.strides):
+        raise InputError(
+            owner,
+            f"the array's strides {array.strides} are no multiples of the {d.itemsize} bytes "
+            "of an element.",
+            hint="Give a copy of it.",
+        )
     if array.dtype is d:
         return array.view()
     return array.view(d) if array.dtype.isnative else array.astype(d)
@@ -116,7 +128,7 @@ def _as_array(owner: str, data: Any, d: Any, where: Any) -> NDArray:
         device(where)
     wanted = None if d is None else to_dtype(d)
     if isinstance(data, (np.ndarray, np.generic)):
-        array = _native(np.asarray(data))
+        array = _native(owner, np.asarray(data))
     else:
         array = _from_python(owner, data)
         if wanted is not None and array.size and array.dtype.kind in "iuf":
@@ -145,7 +157,7 @@ def _from_python(owner: str, data: Any) -> NDArray:
         raise _no_numbers(owner, data)
     if array.size == 0 and not isinstance(data, np.ndarray):
         array = array.astype(np.float64)
-    return _native(array)
+    return _native(owner, array)
 
 
 def _no_numbers(owner: str, data: Any) -> Exception:
