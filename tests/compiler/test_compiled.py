@@ -459,14 +459,25 @@ def test_average_of_weights():
     check(make, lambda i: (normal(4, 3, seed=i),))
 
 
-def test_gradient_penalty():
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        lambda x: x.detach(),
+        lambda x: x.clone(),
+        lambda x: 0.3 * x + 0.7 * x.flip(0),  # between two samples
+    ],
+    ids=["argument", "copy", "mixture"],
+)
+def test_gradient_penalty(leaf):
+    """At points that the function makes: a gradient arrives there, too, which nobody sees."""
+
     def make():
         net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
         optimizer = nano.optim.Adam(net.parameters(), lr=0.01)
 
         def step(x):
             optimizer.zero_grad()
-            x = x.detach().requires_grad_()
+            x = leaf(x).requires_grad_()
             y = net(x).sum()
             (g,) = nano.autograd.grad(y, x, create_graph=True)
             loss = y + ((g.square().sum(1) + 1e-6).sqrt() - 1).square().mean()
@@ -477,6 +488,20 @@ def test_gradient_penalty():
         return step, [net, optimizer]
 
     check(make, lambda i: (normal(4, 3, seed=i),))
+
+
+@pytest.mark.parametrize("asked", [lambda t: t.grad, lambda t: t], ids=["gradient", "leaf"])
+def test_gradients_of_leaves_that_the_function_makes_are_refused(asked):
+    w = nano.ones(3, 1, requires_grad=True)
+
+    @nano.compile
+    def step(x):
+        t = (x * 2).requires_grad_()
+        (t @ w).sum().backward()
+        return asked(t)
+
+    with pytest.raises(GraphBreak, match="a leaf is used that the function makes itself"):
+        step(normal(4, 3))
 
 
 def test_the_graph_is_used_twice():

@@ -35,7 +35,7 @@ class Recognition:
         arrays: the arrays that were seen.
         tensors: the Tensors that a program takes; gradients that will be given come behind.
         leaves: the leaves of the gradients that were seen, by their memory.
-        inner_leaves: by id, leaves that the function makes over the memory of an argument.
+        inner_leaves: by id, leaves that the function makes over an argument's memory or a result's.
     """
 
     def __init__(self, graph: Graph, tensors: Iterable[Tensor], line: Callable[[], str]) -> None:
@@ -93,11 +93,11 @@ class Recognition:
         if own is not None:
             return own
         value = self.value(t)
-        if value.kind != "argument":
+        if value.kind not in ("argument", "result"):
             return value if value.content is t else self._outside("captured", t, t._data)
-        if self.tensors[value.content] is t:
+        if value.kind == "argument" and self.tensors[value.content] is t:
             return value
-        # Another Tensor over an argument's memory: as an input it stands for the argument.
+        # A leaf over memory that has a value: as an input it stands for that.
         known = self.inner_leaves.get(id(t))
         if known is None:
             known = self.graph.value("captured", t, t._data, value.memory)

@@ -35,7 +35,7 @@ def settle(graph: Graph, before: dict[Memory, tuple[Value, NDArray]], inner: lis
 
     Args:
         before: what memory from outside held before it was first written.
-        inner: leaves that the function makes over the memory of an argument.
+        inner: leaves that the function makes over the memory of an argument or a result.
     """
     _prefer_lasting(graph)
     _merge(graph, before, inner)
@@ -91,10 +91,15 @@ def _merge(graph: Graph, before: dict[Memory, tuple[Value, NDArray]], inner: lis
 def _drop_inner_leaves(graph: Graph, inner: list[Value]) -> None:
     """Leaves that the function makes itself: nobody sees the gradients that arrive there."""
     read = {id(n.leaf.content) for n in graph.nodes if isinstance(n, Gradient)}
+    of_results = {v for v in inner if not v.memory.outside}
     kept = []
     for node in graph.nodes:
-        if isinstance(node, Accumulate) and _is_alone(graph, node.leaf):
-            if id(node.leaf.content) in read:
+        if not isinstance(node, Accumulate):
+            kept.append(node)
+            continue
+        alone = _is_alone(graph, node.leaf)
+        if alone or node.leaf in of_results:
+            if not alone or id(node.leaf.content) in read:
                 raise GraphBreak(
                     "compile",
                     "the .grad of a leaf is used that the function makes itself.",
