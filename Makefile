@@ -8,7 +8,7 @@ train: .venv/train.stamp
 	$(BIN)/nanodl train digits
 
 test: .venv/test.stamp lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --max-worker-restart 0
 
 # With the tests that take longer.
 test-all: .venv/test.stamp lint
