@@ -359,7 +359,8 @@ def _report_training(
         soft_wrap=True,
     )
     if recipe.views:
-        _say(console, f"The mean over ten views of each image: nanodl eval {out} --views")
+        command = shlex.join(["nanodl", "eval", str(out), "--views"])
+        _say(console, f"The mean over ten views of each image: {command}")
     there = sorted(name for name in FILES if (out / name).exists())
     _say(console, f"In {out}: {', '.join(there)}.")
 

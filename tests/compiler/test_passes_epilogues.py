@@ -355,6 +355,7 @@ def test_the_gradient_of_a_bfloat16_weight_is_not_rounded(channels):
     found = names(compiled.graph())
     assert found.count("Conv2dWeightSums") == 2
     assert "Conv2dWeight" not in found
+    assert str(compiled.report()).count("with the cast to float32") == 2
 
 
 def test_a_weight_gradient_in_bfloat16_that_others_read_is_left():

@@ -50,15 +50,16 @@ def trained(without=()):
 
     run = nano.compile(step, without=("native", *without))
     losses = [run(images(i, 3)).item() for i in range(20)]
-    return losses, model, [node.name for node in run.graph().nodes]
+    return losses, model, [node.name for node in run.graph().nodes], str(run.report())
 
 
 def test_training_goes_the_same_way():
-    losses, model, found = trained()
-    others, other, before = trained(without=("moments",))
+    losses, model, found, report = trained()
+    others, other, before, _ = trained(without=("moments",))
     assert before.count("BatchNorm") == 3
     assert found.count("Conv2dMoments") == found.count("BatchNormInference") == 2
     assert found.count("BatchNorm") == 1
+    assert report.count("with mean and variance") == 2
     np.testing.assert_allclose(losses, others, rtol=REORDERED)
     # 20 steps hand on what the first differ by.
     assert_alike(model, other, 20 * REORDERED)

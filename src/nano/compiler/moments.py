@@ -23,18 +23,16 @@ def moments(graph: Graph) -> None:
             continue
         x = norm.inputs[0]
         conv = x.node
-        if not isinstance(conv, Apply) or conv.function is not Conv2d or norm.hidden:
+        if not isinstance(conv, Apply) or conv.function is not Conv2d:
+            continue
+        if conv.hidden or norm.hidden:
             continue
         y, mean, var = norm.outputs
         if mean is None or var is None or x.memory.written or not _pays(conv):
             continue
-        conv.function, conv.outputs, conv.count, conv.several = (
-            Conv2dMoments,
-            [x, mean, var],
-            3,
-            True,
-        )
-        conv.exact, conv.needs = False, (False,) * len(conv.inputs)
+        conv.function, conv.exact = Conv2dMoments, False
+        conv.needs = (False,) * len(conv.inputs)
+        conv.outputs, conv.count, conv.several = [x, mean, var], 3, True
         mean.node = var.node = conv
         given = Apply(
             function=BatchNormInference,

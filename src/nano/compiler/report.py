@@ -10,7 +10,7 @@ from typing import Any
 
 from ..backends import observe, unobserve
 from ..functions.batch_norm import BatchNormBackwardOfSum
-from ..functions.epilogue import Conv2dMoments, Epilogue
+from ..functions.epilogue import Conv2dMoments, Conv2dWeightSums, Epilogue
 from .codegen import Fused
 from .formula import UnsupportedError
 from .graph import Apply, Node
@@ -96,9 +96,10 @@ def _of_part(program: Program, why_large: str, tensors: Sequence[Any] | None) ->
     return found
 
 
-#: What some operators do that stands in their names.
+#: What was joined to some operators.
 _JOINED: dict[Any, str] = {
     Conv2dMoments: "with mean and variance",
+    Conv2dWeightSums: "with the cast to float32",
     BatchNormBackwardOfSum: "with the sum of two gradients",
 }
 

@@ -126,11 +126,8 @@ class BatchNormBackward(Function):
     ):
         ctx.save_for_backward(grad_output, x, weight, y, mean, var)
         ctx.eps, ctx.activation, ctx.training, ctx.dtype = eps, activation, training, dtype
-        dx, dweight, dbias, masked = kernels.batch_norm_backward(
-            grad_output, x, y, weight, bias, mean, var, eps, activation, training, residual
-        )
-        results = (dx, dweight.astype(dtype, copy=False), dbias.astype(dtype, copy=False))
-        return results if masked is None else (*results, masked)
+        arrays = grad_output, x, y, weight, bias, mean, var
+        return _derivatives(*arrays, eps, activation, training, residual, dtype=dtype)
 
     @staticmethod
     def backward(ctx, *v):
@@ -188,12 +185,15 @@ class BatchNormBackwardOfSum(Function):
         residual,
         dtype,
     ):
-        dx, dweight, dbias, masked = kernels.batch_norm_backward(
-            *(grad_output, x, y, weight, bias, mean, var),
-            *(eps, activation, training, residual, more),
-        )
-        results = (dx, dweight.astype(dtype, copy=False), dbias.astype(dtype, copy=False))
-        return results if masked is None else (*results, masked)
+        arrays = grad_output, x, y, weight, bias, mean, var
+        return _derivatives(*arrays, eps, activation, training, residual, more, dtype=dtype)
+
+
+def _derivatives(*args: Any, dtype: Any) -> tuple[Any, ...]:
+    """What the kernel gives, with the gradients of the parameters in their dtype."""
+    dx, dweight, dbias, masked = kernels.batch_norm_backward(*args)
+    results = dx, dweight.astype(dtype, copy=False), dbias.astype(dtype, copy=False)
+    return results if masked is None else (*results, masked)
 
 
 def widened(x: Tensor) -> Tensor:

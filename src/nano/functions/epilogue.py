@@ -78,8 +78,10 @@ class MatMulEpilogue(Epilogue):
         )
 
 
-class Conv2dWeightSums(Epilogue):
+class Conv2dWeightSums(Function):
     """The gradient of a weight from bfloat16 images, in float32: its sums as they are taken."""
+
+    differentiable = False
 
     @staticmethod
     def forward(ctx, grad_output, x, *, kernel_size, stride, padding, dilation, groups):

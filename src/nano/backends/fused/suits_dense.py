@@ -119,6 +119,9 @@ def pad_constant(x, widths, value):
 
 
 def put_slice(shape, key, values):
+    answer = _placed(values, math.prod(shape))
+    if answer is not True:
+        return answer
     parts = slices(key, len(shape))
     if parts is None or any(part.step is not None and part.step < 1 for part in parts):
         return "the index is more than slices with steps forward"
@@ -126,7 +129,7 @@ def put_slice(shape, key, values):
         return "the values have another number of axes"
     if values.ndim and parts[order_of(values)[-1]].step not in (None, 1):
         return "what lies side by side in the values does not in the result"
-    return _placed(values, math.prod(shape))
+    return True
 
 
 def _placed(x: Any, size: int) -> bool | str:
