@@ -27,9 +27,8 @@ from .jit import inline, kernel, prange
 from .made import Made
 from .math import narrow_result
 from .rows import as_bits, numbers
-from .tiles import transpose
+from .tiles import lines, transpose
 from .vectors import load, store, zeros
-from .winograd_tiles import lines
 
 __all__ = ["conv2d", "conv_transpose2d"]
 

@@ -30,8 +30,7 @@ from .amx import write as write_sums
 from .jit import inline, kernel, prange
 from .math import narrow_result
 from .rows import as_bits
-from .tiles import transpose
-from .winograd_tiles import lines
+from .tiles import lines, transpose
 
 __all__ = ["conv2d_weight"]
 

@@ -24,9 +24,8 @@ from ..memory import empty
 from ..registry import kernels
 from .jit import inline, kernel, prange
 from .math import exp_of_vector, log
-from .tiles import GROUP, LANES, product, transpose
+from .tiles import GROUP, LANES, lines, product, transpose
 from .vectors import at_least, behind, larger_ones, load, load_some, store, zeros
-from .winograd_tiles import lines
 
 __all__ = ["attention", "attention_backward"]
 

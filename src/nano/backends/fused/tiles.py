@@ -19,15 +19,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .addresses import start_of
 from .jit import inline
 
-__all__ = ["GROUP", "LANES", "product", "products", "transpose"]
+__all__ = ["GROUP", "LANES", "LINE", "lines", "product", "products", "transpose"]
 
 _FEATURES = get_host_cpu_features()
 _WIDE = bool(_FEATURES.get("avx512f"))
 #: Numbers in a vector, and rows of a tile: its sums, two vectors a row, fill half of the registers.
 LANES = 16 if _WIDE else 8
 GROUP = 8 if _WIDE else 4
+#: Bytes of a line of the processor's cache.
+LINE = 64
 
 _ONE = np.float32(1)
 _I64, _F32 = ir.IntType(64), ir.FloatType()
@@ -36,6 +39,17 @@ _VECTOR, _INDICES = ir.VectorType(_F32, LANES), ir.VectorType(ir.IntType(32), LA
 
 def _vector(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, _VECTOR.as_pointer())
+
+
+@inline
+def lines(rows, columns):
+    """A new float32 matrix whose first element begins a line of the cache.
+
+    A vector that lies on two lines takes twice as long.
+    """
+    memory = np.empty(rows * columns + LINE // 4, np.float32)
+    skip = -start_of(memory) % LINE // 4
+    return memory[skip : skip + rows * columns].reshape((rows, columns))
 
 
 @intrinsic

@@ -31,14 +31,12 @@ from .addresses import start_of
 from .jit import inline, kernel, prange
 from .made import Made
 from .sgemm import NORMAL, sgemm
-from .tiles import GROUP, LANES, products
+from .tiles import GROUP, LANES, LINE, lines, products
 from .vectors import store, zeros
 from .winograd_basis import SQUARE
 from .winograd_tiles import (
-    LINE,
     basis_to_results,
     images_to_basis,
-    lines,
     pixels_of,
     scratch_for_images,
     scratch_for_weight,

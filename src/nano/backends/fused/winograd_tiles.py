@@ -16,6 +16,7 @@ from .addresses import start_of
 from .jit import inline
 from .math import exact
 from .sgemm import address
+from .tiles import lines
 from .vectors import LANES, at_least, load, store, total, transposed, zeros
 from .winograd_basis import (
     POINTS,
@@ -29,11 +30,9 @@ from .winograd_basis import (
 )
 
 __all__ = [
-    "LINE",
     "basis_to_results",
     "basis_to_weight",
     "images_to_basis",
-    "lines",
     "pixels_of",
     "results_to_basis",
     "scratch_for_images",
@@ -43,8 +42,8 @@ __all__ = [
 ]
 
 _f = np.float32
-#: Bytes of a vector, and of a line of the processor's cache.
-_VECTOR, LINE = 4 * LANES, 64
+#: Bytes of a vector.
+_VECTOR = 4 * LANES
 _TAPS = 9
 #: Channels up to which products in the registers are faster than a library's, and tiles of a
 #: block then: what is between the steps takes half of the second cache at most.
@@ -96,17 +95,6 @@ def _strip(grid, number):
     row, piece = divmod(place, grid.pieces)
     tiles = min(grid.wide, grid.across - piece * grid.wide)
     return image, row * STEP, piece * grid.wide * STEP, tiles
-
-
-@inline
-def lines(rows, columns):
-    """A new float32 matrix whose first element begins a line of the cache.
-
-    A vector that lies on two lines takes twice as long.
-    """
-    memory = np.empty(rows * columns + LINE // 4, np.float32)
-    skip = -start_of(memory) % LINE // 4
-    return memory[skip : skip + rows * columns].reshape((rows, columns))
 
 
 # Memory for what lies between two steps of a function below. Its caller makes and holds it: a

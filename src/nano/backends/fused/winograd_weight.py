@@ -22,12 +22,11 @@ from ..onednn import convolution
 from .addresses import start_of
 from .jit import kernel, prange
 from .sgemm import NORMAL, TRANSPOSED, sgemm
-from .tiles import LANES, products
+from .tiles import LANES, lines, products
 from .winograd_basis import SQUARE
 from .winograd_tiles import (
     basis_to_weight,
     images_to_basis,
-    lines,
     results_to_basis,
     scratch_for_images,
     scratch_for_weight,
