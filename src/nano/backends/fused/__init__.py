@@ -48,6 +48,8 @@ _offer("layer_norm", suits.layer_norm, "layer_norm")
 _offer("layer_norm", suits.layer_norm_backward, "layer_norm_backward")
 _offer("softmax", suits.softmax, "softmax", "log_softmax")
 _offer("softmax", suits.softmax_backward, "softmax_backward", "log_softmax_backward")
+_offer("losses", suits.nll_loss, "nll_loss")
+_offer("losses", suits.nll_loss_backward, "nll_loss_backward")
 _offer("attention", suits.attention, "attention")
 _offer("attention", suits.attention_backward, "attention_backward")
 for _name in ("conv2d", "conv_transpose2d", "conv2d_weight"):
