@@ -230,19 +230,25 @@ def _check(
 ) -> None:
     """What :func:`batch_norm` needs of its tensors."""
     require_floating("batch_norm", input)
-    shape = input._data.shape
+    shape, dtype = input._data.shape, input._data.dtype
     if len(shape) < 2:
         raise ShapeError(
             "batch_norm", f"input must have at least 2 dimensions (n, c, *), got shape {shape}."
         )
+    channels, mixed = shape[1:2], False
     for name, p in parameters.items():
-        if p is not None and check_tensor("batch_norm", p, name)._data.shape != (shape[1],):
+        if p is None:
+            continue
+        array = check_tensor("batch_norm", p, name)._data
+        if array.shape != channels:
             raise ShapeError(
                 "batch_norm",
                 f"{name} should contain {shape[1]} elements, got shape {p.shape}.",
                 facts=f"input {shape}, whose dimension 1 is that of the channels",
             )
-    check_parameters("batch_norm", input, **parameters)
+        mixed = mixed or array.dtype is not dtype
+    if mixed:
+        check_parameters("batch_norm", input, **parameters)
     if residual is not None:
         check_tensor("batch_norm", residual, "residual")
         if residual._data.shape != shape or residual._data.dtype != input._data.dtype:

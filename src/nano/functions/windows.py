@@ -25,6 +25,8 @@ def as_sizes(owner: str, name: str, value: Any, count: int = 2) -> tuple[int, ..
     """
     if type(value) is int:
         return (value,) * count
+    if type(value) is tuple and len(value) == count and set(map(type, value)) == {int}:
+        return value
     try:
         if isinstance(value, (bool, str)):
             raise TypeError

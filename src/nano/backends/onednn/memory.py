@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from .library import Dims, OneDnnError, library
 
-__all__ = ["BFLOAT16", "FLOAT32", "Descriptor", "any_order", "channels_last", "describe", "plain"]
+__all__ = [
+    *("BFLOAT16", "FLOAT32", "Descriptor", "alike", "any_order"),
+    *("channels_last", "describe", "plain"),
+]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32 = np.dtype(np.float32)
@@ -51,6 +54,12 @@ class Descriptor:
         )
 
     __hash__ = object.__hash__
+
+
+@lru_cache(maxsize=4096)
+def alike(one: Descriptor, other: Descriptor) -> bool:
+    """Whether two describe the same memory: asked of the library once, as each call asks."""
+    return one == other
 
 
 def dims(numbers: Any) -> Any:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from .memory import Descriptor, describe, plain
+from .memory import Descriptor, alike, describe, plain
 from .primitives import aligned, reorder, scratch
 
 __all__ = ["Target", "bring", "packed"]
@@ -24,7 +24,7 @@ def bring(x: NDArray, wanted: Descriptor, name: str) -> int:
     if has is None:
         x = np.ascontiguousarray(x)
         has = plain(x.shape, x.dtype)
-    elif has is wanted or has == wanted:
+    elif alike(has, wanted):
         return x.ctypes.data
     address = scratch(name, wanted.nbytes)
     reorder(has, wanted)(x.ctypes.data, address)
@@ -38,7 +38,7 @@ class Target:
 
     def __init__(self, y: NDArray, wanted: Descriptor) -> None:
         has = describe(y)
-        if has is wanted or has == wanted:
+        if has is not None and alike(has, wanted):
             self._has = None
             self.address = y.ctypes.data
         else:
@@ -88,11 +88,11 @@ def packed(weight: NDArray, wanted: Descriptor, token: Any) -> int:
     place = (weight.ctypes.data, weight.shape, weight.strides)
     for kept in weights:
         # Primitives for images of other sizes mostly want the weight in the same order.
-        if kept.place == place and (kept.descriptor is wanted or kept.descriptor == wanted):
+        if kept.place == place and alike(kept.descriptor, wanted):
             break
     else:
         has = describe(weight)
-        if has is None or has == wanted:
+        if has is None or alike(has, wanted):
             return bring(weight, wanted, "weight")
         kept = _Weight(place, wanted)
         weights.append(kept)
