@@ -102,6 +102,20 @@ def test_a_gradient_that_somebody_holds_stays():
     np.testing.assert_array_equal(view, before)
 
 
+def test_a_gradient_that_is_given_other_memory():
+    step, (net, _) = make()
+    compiled = nano.compile(step)
+    for i in range(4):
+        compiled(*batch(i))
+    p = next(net.parameters())
+    old = p.grad.numpy()
+    before = old.copy()
+    p.grad.data = nano.zeros(p.shape)
+    compiled(*batch(7))
+    np.testing.assert_array_equal(old, before)
+    assert p.grad.abs().max() > 0
+
+
 def test_a_parameter_that_lies_column_by_column():
     def both():
         weight = nn.Parameter(normal(4, 4, seed=1).T)

@@ -73,7 +73,7 @@ def _check_size(body: Iterable[Node]) -> None:
 class _Slot:
     """The ``.grad`` that a program leaves, and fills again at its next run."""
 
-    __slots__ = ("dtype", "place", "shape", "table", "tensor")
+    __slots__ = ("array", "dtype", "place", "shape", "table", "tensor")
 
     def __init__(self, v: Value, table: NDArray, place: int) -> None:
         self.table = table
@@ -85,14 +85,15 @@ class _Slot:
     def renew(self) -> None:
         """Take new memory: somebody holds the old."""
         # The array owns its memory: views of it count as references to it.
-        array = np.empty(self.shape, self.dtype)
-        self.tensor = wrap(array)
-        self.table[self.place] = array.ctypes.data
+        self.array = np.empty(self.shape, self.dtype)
+        self.tensor = wrap(self.array)
+        self.table[self.place] = self.array.ctypes.data
 
     def prepare(self, leaf: Tensor) -> None:
-        """Before a run: see that nobody else looks at the gradient."""
+        """Before a run: see that nobody else looks at the gradient, or has given it other memory."""
         t = self.tensor
-        if sys.getrefcount(t) > _TENSOR + (leaf._grad is t) or sys.getrefcount(t._data) > _ARRAY:
+        seen = sys.getrefcount(t) > _TENSOR + (leaf._grad is t) or t._data is not self.array
+        if seen or sys.getrefcount(self.array) > _ARRAY:
             self.renew()
 
 
@@ -104,9 +105,10 @@ def _is_plain(v: Value) -> bool:
 def _references() -> tuple[int, int]:
     """What :meth:`_Slot.prepare` counts if nobody else holds the gradient."""
     slot = _Slot.__new__(_Slot)
-    slot.tensor = wrap(np.empty(1, np.float32))
+    slot.array = np.empty(1, np.float32)
+    slot.tensor = wrap(slot.array)
     t = slot.tensor
-    return sys.getrefcount(t), sys.getrefcount(t._data)
+    return sys.getrefcount(t), sys.getrefcount(slot.array)
 
 
 _TENSOR, _ARRAY = _references()
