@@ -301,6 +301,44 @@ def test_changes_between_forward_and_backward_are_noticed():
             y.sum().backward()
 
 
+def _small(x, weights):
+    for w in weights:
+        x = (x @ w).tanh()
+    return x
+
+
+def _in_regions(x, weights):
+    for w in weights:
+        x = F.layer_norm((x @ w).tanh(), (16,))
+    return x.softmax(-1)
+
+
+@pytest.mark.parametrize(("apply", "rows"), [(_small, 16), (_in_regions, 1200)])
+def test_memory_replaced_between_forward_and_backward(apply, rows):
+    """As without compiling, the derivative takes tensors from outside as they are then."""
+    weights = [nano.randn(16, 16, requires_grad=True) for _ in range(3)]
+
+    def function(x):
+        return apply(x, weights)
+
+    compiled = nano.compile(function)
+    for i in range(4):
+        compiled(normal(rows, 16, seed=i).requires_grad_()).sum().backward()
+
+    def gradients(run):
+        x = normal(rows, 16).requires_grad_()
+        y = run(x)
+        before = [w.data for w in weights]
+        for w in (x, *weights):
+            w.data = w.detach() * 0.5
+        found = nano.autograd.grad(y.square().sum(), (x, *weights))
+        for w, t in zip(weights, before, strict=True):
+            w.data = t
+        return found
+
+    assert_alike(gradients(compiled), gradients(function), REORDERED)
+
+
 def test_hooks_and_retained_gradients_outside():
     def make():
         net = nn.Linear(3, 2)

@@ -8,6 +8,7 @@ node of autograd, which keeps that until ``backward()`` comes. Nothing is comput
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +49,10 @@ class Differentiated:
         views, needed = _bases([v for v in (*read, *gradients) if v not in theirs])
         #: Tensors from outside that the derivative reads, and what the forward program keeps.
         self._lasting = [v for v in needed if v.kind in ("argument", "captured")]
+        #: The arrays of captured ones, which the backward program may know by their address.
+        self._arrays = [
+            weakref.ref(v.content._data) if v.kind == "captured" else None for v in self._lasting
+        ]
         self._kept = [v for v in needed if _is_made(v)]
         others = dict.fromkeys(_values_of(self.result))
         self._others = [v for v in others if v not in self.roots]
@@ -127,20 +132,40 @@ class Differentiated:
             if g is not None:
                 given.append(_laid_out(g, v))
                 self._moved = self._moved or given[-1] is not g
-        program = self._program(tuple([g is not None for g in grads]))
+        there = tuple([g is not None for g in grads])
+        if self._lie_as_traced(saved):
+            program = self._program(there)
+        else:  # ``.data`` has been replaced since: operator after operator takes it as it is
+            program = Program(self._derivative(there), "derivative")
         return program.run(*given)
+
+    def _lie_as_traced(self, saved: Sequence[Tensor]) -> bool:
+        """Whether the tensors from outside still have the memory that the programs are made for."""
+        for v, kept, t in zip(self._lasting, self._arrays, saved, strict=False):
+            x = t._data
+            if kept is not None:
+                if kept() is not x:
+                    return False
+            elif x.shape != v.shape or x.strides != v.strides or x.dtype != v.dtype:
+                return False
+        return True
 
     def _program(self, there: tuple[bool, ...]) -> Program:
         """The backward program for those gradients that have arrived."""
         program = self._programs.get(there)
         if program is None:
-            graph = _extracted(self._back.values, self._back.nodes, self._back.result, {}, {})
-            arrived = graph.values[-len(there) :]
-            absent = {v for v, here in zip(arrived, there, strict=True) if not here}
-            if absent:
-                _leave_out(graph, arrived, absent)
+            graph = self._derivative(there)
             program = self._programs[there] = self._make(graph, [("derivative", str(graph))])
         return program
+
+    def _derivative(self, there: tuple[bool, ...]) -> Graph:
+        """The graph of the backward program for those gradients that have arrived."""
+        graph = _extracted(self._back.values, self._back.nodes, self._back.result, {}, {})
+        arrived = graph.values[-len(there) :]
+        absent = {v for v, here in zip(arrived, there, strict=True) if not here}
+        if absent:
+            _leave_out(graph, arrived, absent)
+        return graph
 
 
 class CompiledFunction(Function):
