@@ -117,6 +117,19 @@ class TestEveryThread:
         look("later")
         assert found == {"worker": 3, "main": 3, "later": 1}
 
+    def test_the_start_of_numbas_pool_leaves_the_number(self):
+        """oneDNN's primitives, and their memory, are made for it."""
+        pytest.importorskip("numba")
+        code = """
+            import nano
+            from nano.backends import threads
+            from nano.backends.fused.jit import _start_pool
+            nano.set_num_threads(3)
+            _start_pool()
+            print(threads._openmp and threads._openmp.omp_get_max_threads())
+        """
+        assert answer(code, NUMBA_NUM_THREADS="2") in ("3", "None")
+
     def test_a_thread_that_was_ready_before_the_pool_is_told_too(self):
         assert answer("""
             import nano

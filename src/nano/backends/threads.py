@@ -127,11 +127,12 @@ def _make_ready() -> None:
     # Read first: a change that comes in between is then met at the next call.
     changes = _changes
     count = get_num_threads()
-    if _openmp is not None:
-        _openmp.omp_set_num_threads(count)
-        _make_team(count)
     for tell in tuple(_listeners):
         tell(count)
+    if _openmp is not None:
+        # Behind Numba, whose pool begins with a number of its own for all of OpenMP.
+        _openmp.omp_set_num_threads(count)
+        _make_team(count)
     _this.count, _this.changes = count, changes
 
 
