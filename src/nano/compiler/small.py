@@ -90,7 +90,7 @@ class _Slot:
         self.table[self.place] = self.array.ctypes.data
 
     def prepare(self, leaf: Tensor) -> None:
-        """Before a run: see that nobody else looks at the gradient, or has given it other memory."""
+        """Before a run: see that nobody else looks at the gradient, or has replaced its memory."""
         t = self.tensor
         seen = sys.getrefcount(t) > _TENSOR + (leaf._grad is t) or t._data is not self.array
         if seen or sys.getrefcount(self.array) > _ARRAY:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import memory as results
 from ..registry import register
 from . import matmul as products
-from .convolution import Geometry, built_for, forward_geometry
+from .convolution import MISSES, Geometry, built_for, forward_geometry
 from .memory import FLOAT32, Descriptor, plain
 from .movement import Target, bring, packed
 from .post_ops import PostOps
@@ -111,8 +111,9 @@ def _convolution(
 ) -> Any:
     given = (bias is not None, scale is not None, residual is not None, activation)
 
-    def build(rounded: bool) -> Convolution:
-        return Convolution(forward_geometry(x, weight, rounded, *geometry), *given)
+    def build(rounded: bool) -> Any:
+        g = forward_geometry(x, weight, rounded, *geometry)
+        return MISSES if g.misses_the_image() else Convolution(g, *given)
 
     key = (x.shape, weight.shape, given, geometry, x.dtype)
     return built_for(Convolution, key, build, slow=False)
