@@ -198,17 +198,6 @@ def test_other_strides_than_traced():
     np.testing.assert_array_equal(loop.run(y._data, y._data), run(before, y._data, y._data)[0])
 
 
-def test_into_given_arrays():
-    x, y = tensor((4, 5), seed=1), tensor((4, 5), seed=2)
-    loop, before, _ = fused(lambda x, y: (z := (x + y) * x - y, z.relu()), x, y)
-    out = [np.empty((4, 5), np.float32) for _ in range(2)]
-    made = loop.run(x._data, y._data, out=out)
-    assert made[0] is out[0]
-    assert made[1] is out[1]
-    for a, b in zip(out, run(before, x._data, y._data), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_all_threads():
     x, y = tensor((700, 600), seed=1), tensor((600,), seed=2)
     loop, before, after = fused(lambda x, y: (x * y + x).relu() - 1.0, x, y)

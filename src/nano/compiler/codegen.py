@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .formula import TRANSCENDENTAL
-from .graph import Apply, Node
+from .graph import Apply, Node, Value
 from .loops import Loop, is_reduction
 
 __all__ = ["Fused"]
@@ -19,15 +19,22 @@ class Fused(Node):
 
     Attributes:
         members: in order.
+        over: outputs that are written over inputs of the same layout, which nobody reads later.
     """
 
     members: list[Apply]
+    over: dict[Value, Value] = field(default_factory=dict)
     _loop: Loop = field(init=False)
     _traced: Callable[..., Any] | None = field(init=False, default=None)
     _hosts: dict[Any, Callable[..., Any]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._loop = Loop(self.members, self.inputs, self.outputs)
+
+    def write_over(self, over: dict[Value, Value]) -> None:
+        """Let outputs be written over inputs."""
+        self.over = over
+        self._loop = Loop(self.members, self.inputs, self.outputs, over=over)
 
     @property
     def name(self) -> str:
@@ -48,14 +55,10 @@ class Fused(Node):
         """The loop, with the operators and the user's lines beside it."""
         return self._loop.text(for_people=True)
 
-    def run(self, *arrays: Any, out: Any = None) -> Any:
+    def run(self, *arrays: Any) -> Any:
         """Do it, with an array for each of ``inputs``.
 
         The loop is compiled on the first call.
-
-        Args:
-            out: arrays to fill: of the outputs' strides, and apart from the inputs. What is
-                summed is in an array of its own in any case.
 
         Returns:
             the output, or a tuple of them.
@@ -63,15 +66,15 @@ class Fused(Node):
         run = self._traced
         if run is None:
             run = self._traced = self._host(self._loop)
-        return run(*arrays, out=out)
+        return run(*arrays)
 
     def _host(self, loop: Loop) -> Callable[..., Any]:
         return loop.host(self._other_strides)
 
-    def _other_strides(self, arrays: tuple[Any, ...], out: Any) -> Any:
-        """For arrays that lie otherwise than traced."""
+    def _other_strides(self, arrays: tuple[Any, ...]) -> Any:
+        """For arrays that lie otherwise than traced: nothing is written over them."""
         strides = tuple([x.strides for x in arrays])
         if strides not in self._hosts:
             loop = Loop(self.members, self.inputs, self.outputs, strides)
             self._hosts[strides] = self._host(loop)
-        return self._hosts[strides](*arrays, out=out)
+        return self._hosts[strides](*arrays)

@@ -347,19 +347,26 @@ class Graph:
         """Refuse a graph that makes no sense: a defect of a pass.
 
         Raises:
-            AssertionError: if a value is used before it is made, or made twice.
+            AssertionError: if a value is used before it is made, or made twice; if shapes or
+                dtypes do not go together; if a view does not lie in the memory that it shows,
+                or memory is written over that is read later.
         """
         known = set(self.values)
+        gone: set[Memory] = set()
         for node in self.nodes:
             for v in node.reads():
                 assert v in known, f"{node.name} uses {v} before it is made"
+                assert v.memory not in gone, f"{node.name} uses {v}, which was written over"
             for v in node.makes():
                 assert v not in known, f"{node.name} makes {v} again"
                 assert v.kind == "result"
                 assert v.node is node, f"{v} does not know that {node.name} makes it"
                 known.add(v)
+            _check_node(node)
+            gone.update(v.memory for v in getattr(node, "over", {}).values())
         for v in self.returned():
             assert v in known, f"{v} is returned, but nothing makes it"
+            assert v.memory not in gone, f"{v} is returned, but was written over"
 
     def dot(self) -> str:
         """The graph in the DOT language, from which Graphviz makes a picture."""
@@ -377,6 +384,35 @@ class Graph:
             lines.append(listed(node))
         lines.append(f"return {_shown(self.result)}")
         return "\n".join(lines)
+
+
+def _check_node(node: Node) -> None:
+    """Whether what a node reads and makes goes together; see :meth:`Graph.check`."""
+    if isinstance(node, Overwrite):
+        target, source = node.inputs
+        fits = _broadcast([target, source]) == target.shape
+        assert fits, f"{source.describe()} does not fit into {target.describe()}"
+    elif isinstance(node, Accumulate):
+        (gradient,) = node.inputs
+        fits = gradient.shape == node.leaf.shape
+        assert fits, f"a gradient {gradient.describe()} for {node.leaf.describe()}"
+    elif isinstance(node, Apply) and node.outputs and node.outputs[0] is not None:
+        y, read = node.outputs[0], list(node.reads())
+        if node.function.is_view and read:
+            assert y.memory is read[0].memory, f"{y} is no view of {read[0]}"
+        if node.function.formula:
+            found = _broadcast(read)
+            assert y.shape == found, f"{node.name} makes {y.describe()} of {found}"
+            dtypes = {v.dtype for v in read if v.dtype.kind in "fV"}
+            fits = y.dtype.kind not in "fV" or "dtype" in node.attributes or y.dtype in dtypes
+            assert fits or not dtypes, f"{node.name} makes {y.describe()} of {dtypes}"
+    for y, v in getattr(node, "over", {}).items():
+        same = (y.shape, y.strides, y.dtype) == (v.shape, v.strides, v.dtype)
+        assert same, f"{y.describe()} is written over {v.describe()}"
+
+
+def _broadcast(values: list[Value]) -> tuple[int, ...]:
+    return np.broadcast_shapes(*[v.shape for v in values])
 
 
 def is_change(node: Node) -> bool:
@@ -423,7 +459,9 @@ def listed(node: Node) -> str:
     elif isinstance(node, Effect):
         arguments += [v.name for v in node.tensors]
     arguments += [v.name for v in getattr(node, "leaves", ())]
-    place = f"  # {node.line}" if node.line else ""
+    over = [v.name for v in getattr(node, "over", {}).values()]
+    place = f" over {', '.join(over)}" if over else ""
+    place += f"  # {node.line}" if node.line else ""
     if node.phase:
         place += f"  ({node.phase})"
     return f"{made + ' = ' if made else ''}{node.name}({', '.join(arguments)}){place}"

@@ -137,7 +137,12 @@ class Loop:
     """The loop of a group, for one layout of its arrays."""
 
     def __init__(
-        self, members: list[Apply], inputs: list[Any], outputs: list[Any], strides: Any = None
+        self,
+        members: list[Apply],
+        inputs: list[Any],
+        outputs: list[Any],
+        strides: Any = None,
+        over: dict[Value, Value] | None = None,
     ) -> None:
         self.members = members
         self.shape = iterated(members[0])
@@ -149,6 +154,9 @@ class Loop:
             )
         ]
         self.input_strides = strides or tuple([v.strides for v in inputs])
+        #: The names of inputs that outputs are written over.
+        names = {o.value: o.name for o in self.inputs}
+        self.over = {v: names[x] for v, x in (over or {}).items()}
         self.outputs = []
         for i, v in enumerate(outputs):
             node = made[v]
@@ -159,7 +167,8 @@ class Loop:
                 self.outputs.append(_Operand(f"y{i}", v, spread, node))
             else:
                 dense = _dense(v.shape, v.strides, v.dtype.itemsize)
-                self.outputs.append(_Operand(f"y{i}", v, _spread(v.shape, dense, self.shape)))
+                name = self.over.get(v, f"y{i}")
+                self.outputs.append(_Operand(name, v, _spread(v.shape, dense, self.shape)))
         self._arrange()
 
     def _arrange(self) -> None:
@@ -198,7 +207,7 @@ class Loop:
 
     def _whole(self, o: _Operand) -> bool:
         """Of a loop over one element, the outputs count as whole."""
-        return o.name.startswith("y")
+        return o.name.startswith("y") or o.name in self.over.values()
 
     # Source
 
@@ -251,7 +260,7 @@ class Loop:
                 stored = f"math.narrow({stored}, u16)"
             note = f"{o.value.name}: {o.value.describe()}" if for_people else ""
             stores.append((f"{o.name}[{index}] = {stored}", note))
-        arguments = [*sizes, *(o.name for o in (*self.inputs, *self.outputs))]
+        arguments = [*sizes, *dict.fromkeys(o.name for o in (*self.inputs, *self.outputs))]
         if self.reduced == "columns":
             arguments.append("rows")
         head = [(f"def {self.name}({', '.join(arguments)}):", ""), *_indented(loads[0])]
@@ -349,7 +358,7 @@ class Loop:
         """The function from arrays to arrays, written out.
 
         Args:
-            otherwise: called with arrays of other strides, and ``out``.
+            otherwise: called with arrays of other strides.
         """
         scope: dict[str, Any] = {"np": np, "otherwise": otherwise, "u16": np.uint16}
         names = [o.name for o in self.inputs]
@@ -362,20 +371,20 @@ class Loop:
 
             loop = generated_kernel(self.text(), self.name)
             scope["loop"] = loop.over(self.work())
-        lines = [f"def run({', '.join([*names, 'out=None'])}):"]
+        lines = [f"def run({', '.join(names)}):"]
         if names:
             lines += [
                 f"    if ({', '.join(n + '.strides' for n in names)},) != strides:",
-                f"        return otherwise(({', '.join(names)},), out)",
+                f"        return otherwise(({', '.join(names)},))",
             ]
-        fresh = [f"        {o.name} = {_fresh(o)}" for o in self.outputs if o.sum is None]
-        if fresh:
-            lines += ["    if out is None:", *fresh, "    else:"]
-            lines.append(f"        {', '.join(o.name for o in self.outputs)}, = out")
+        fresh = [o for o in self.outputs if o.sum is None and o.value not in self.over]
+        lines += [f"    {o.name} = {_fresh(o)}" for o in fresh]
         if not empty:
             arguments = [str(n) for n in self.sizes]
             arguments += [self._view(o) for o in self.inputs]
             for o in self.outputs:
+                if o.value in self.over:
+                    continue
                 if o.sum is None:
                     arguments.append(self._view(o))
                 else:

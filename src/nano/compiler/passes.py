@@ -27,6 +27,7 @@ from .graph import (
     replace_inputs,
     replaced,
 )
+from .in_place import in_place
 from .moments import moments
 from .normalisation import layer_norms, softmaxes
 from .regions import regions
@@ -233,4 +234,5 @@ LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
     "moments": moments,
     "gradient_sums": gradient_sums,
     "fuse": fuse,
+    "in_place": in_place,
 }

@@ -107,7 +107,8 @@ _JOINED: dict[Any, str] = {
 def _note(node: Node) -> str:
     """What was fused; of an element-wise operator that was not, why."""
     if isinstance(node, Fused):
-        return "fused: " + ", ".join(m.name for m in node.members)
+        written = f", over {', '.join(v.name for v in node.over.values())}" if node.over else ""
+        return "fused: " + ", ".join(m.name for m in node.members) + written
     if isinstance(node, Region):
         return "native: " + _counted(node.members)
     if isinstance(node, RowBlocks):
