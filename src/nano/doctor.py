@@ -143,8 +143,8 @@ def _threads() -> list[tuple[str, str]]:
 
 
 def _kernels() -> list[tuple[str, str]]:
+    reports = status()  # first: it loads the libraries, which may fail
     table = backends_in_use()
-    reports = status()
     found = []
     for backend in dict.fromkeys([*_PURPOSE, *reports]):
         what = _PURPOSE.get(backend, "")

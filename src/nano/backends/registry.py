@@ -267,6 +267,7 @@ def use(backend: str) -> Iterator[None]:
     ...     kernels.add(1.0, 2.0)
     np.float64(3.0)
     """
+    _ask(backend)
     if backend in _unavailable:
         raise InputError(
             "backends.use", f"{backend} is not available.", facts=_unavailable[backend]
@@ -347,11 +348,12 @@ def unavailable(backend: str, reason: str) -> None:
 
 
 def is_available(backend: str) -> bool:
-    """Whether a backend offers kernels and has not said that it is missing.
+    """Whether a backend offers kernels and its library can be loaded.
 
     >>> is_available("reference"), is_available("abacus")
     (True, False)
     """
+    _ask(backend)
     return backend not in _unavailable and backend in _with_kernels()
 
 
@@ -365,14 +367,23 @@ def status() -> dict[str, str]:
     """
     found = {}
     for backend in [*_PREFERENCE, *(b for b in _unavailable if b not in _PREFERENCE)]:
-        text = _available.get(backend, "")
-        if callable(text):
-            text = text()  # may find out that the backend is missing after all
+        text = _ask(backend)
         if backend in _unavailable:
             found[backend] = _unavailable[backend]
         elif backend in _with_kernels() or backend in _available:
             found[backend] = text
     return found
+
+
+def _ask(backend: str) -> str:
+    """What a backend says of itself; it may find out that it is missing after all."""
+    text = _available.get(backend, "")
+    if callable(text):
+        text = text()
+        with _lock:
+            if backend in _available:
+                _available[backend] = text
+    return text
 
 
 def choice(name: str, *args: Any) -> str:

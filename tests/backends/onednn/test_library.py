@@ -100,15 +100,23 @@ class TestMissing:
             ("/no/such/file.so", "/no/such/file.so, which is no file"),
             (__file__, "cannot be loaded"),
             ("LIBM", "is not oneDNN 3"),
+            ("HALF", "is not whole"),
         ],
     )
     def test_the_reason_is_told_and_results_are_equal(self, named, why):
         found = run(
             """
-            import ctypes.util
-            if os.environ["NANO_ONEDNN"] == "LIBM":
+            import tempfile
+            named = os.environ["NANO_ONEDNN"]
+            if named in ("LIBM", "HALF"):
                 maps = open("/proc/self/maps").read().split()
                 os.environ["NANO_ONEDNN"] = next(m for m in maps if "/libm.so" in m)
+            if named == "HALF":
+                whole = open(os.environ["NANO_ONEDNN"], "rb").read()
+                half = tempfile.NamedTemporaryFile()
+                half.write(whole[: len(whole) // 2])
+                half.flush()
+                os.environ["NANO_ONEDNN"] = half.name
             from nano.backends import explain, status, use
             a = work()
             with use("reference"):
@@ -132,6 +140,27 @@ class TestMissing:
             NANO_ONEDNN="off",
         )
         assert found == ["switched off by NANO_ONEDNN=off", False]
+
+    def test_it_is_told_before_anything_ran(self):
+        """Nothing has asked for the library when these questions come."""
+        available, refused, found = run(
+            """
+            from nano.backends import is_available, use
+            there = is_available("onednn")
+            try:
+                with use("onednn"):
+                    pass
+            except ValueError as error:
+                refused = str(error)
+            from nano.doctor import findings
+            print(json.dumps([there, refused, dict(findings()["Kernels"])["onednn"]]))
+            """,
+            NANO_ONEDNN="off",
+        )
+        assert not available
+        assert "not available" in refused
+        assert "switched off by NANO_ONEDNN=off" in refused
+        assert found.startswith("not in use: switched off by NANO_ONEDNN=off.")
 
     def test_it_is_the_same_reason_every_time(self, monkeypatch):
         from nano.backends.onednn import library as binding

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import sys
 import threading
 from ctypes import (
@@ -158,6 +159,8 @@ class Library:
 
     def __init__(self, path: str) -> None:
         try:
+            if _is_cut_off(path):
+                raise UnavailableError(f"{path} is not whole; install it again")
             self._dll = ctypes.CDLL(path)
         except OSError as error:
             raise UnavailableError(f"{path} cannot be loaded: {error}") from None
@@ -242,6 +245,25 @@ def _candidates() -> list[str]:
         pass
     found.append(str(Path(sys.prefix) / "lib" / "libdnnl.so.3"))
     return [f for f in found if Path(f).is_file()]
+
+
+def _is_cut_off(path: str) -> bool:
+    """Whether a shared library of 64 bits ends before its last part, as after a full disk.
+
+    Loading such a file would end the process. What is no such library is left to the loader.
+
+    Source: the ELF-64 object file format, "File header".
+    """
+    with open(path, "rb") as file:
+        header = file.read(64)
+        end = file.seek(0, os.SEEK_END)
+    if not header.startswith(b"\x7fELF\x02\x01"):
+        return False
+    if len(header) < 64:
+        return True
+    (sections,) = struct.unpack_from("<Q", header, 40)
+    size, count = struct.unpack_from("<HH", header, 58)
+    return sections + size * count > end
 
 
 _loaded: Library | None = None
