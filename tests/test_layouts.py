@@ -44,6 +44,8 @@ x.clone(memory_format=None)
 y.double()
 y.double(memory_format=m.contiguous_format)
 x.half(memory_format=m.channels_last)
+x.cpu(memory_format=m.channels_last)
+y.cpu()
 m.zeros_like(y)
 m.zeros_like(x, memory_format=m.channels_last)
 m.zeros_like(y, memory_format=m.contiguous_format, dtype=m.int64)
@@ -106,6 +108,7 @@ def test_calls(call):
 SAME = """
 x.to(memory_format=m.contiguous_format) is x
 y.to(memory_format=m.channels_last) is y
+y.cpu() is y
 y.to(memory_format=m.preserve_format) is y
 x.contiguous() is x
 y.contiguous(memory_format=m.channels_last) is y

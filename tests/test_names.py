@@ -21,15 +21,15 @@ CREATION = """tensor as_tensor from_numpy zeros ones full empty eye arange linsp
     randint zeros_like ones_like full_like empty_like rand_like randn_like randint_like"""
 TENSOR = """shape ndim dtype device requires_grad grad grad_fn is_leaf data T numel size dim detach
     clone item tolist numpy to backward retain_grad register_hook requires_grad_ float double long
-    bool view expand __array__ __len__ __iter__ __getitem__ __setitem__ __bool__ __float__ __int__
-    __repr__"""
+    cpu bool view expand __array__ __len__ __iter__ __getitem__ __setitem__ __bool__ __float__
+    __int__ __repr__"""
 DTYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
 TOP = """get_default_dtype set_default_dtype promote_types result_type can_cast manual_seed
     Generator get_rng_state set_rng_state no_grad enable_grad set_grad_enabled inference_mode"""
 AUTOGRAD = """Function backward grad gradcheck gradgradcheck detect_anomaly set_detect_anomaly"""
 MODULE = """parameters named_parameters buffers named_buffers children named_children modules
     named_modules apply train eval zero_grad state_dict load_state_dict register_forward_hook
-    register_forward_pre_hook register_buffer register_parameter add_module requires_grad_ to"""
+    register_forward_pre_hook register_buffer register_parameter add_module requires_grad_ to cpu"""
 LAYERS = """Module Parameter Sequential Linear Flatten Identity Dropout ReLU Sigmoid Tanh GELU
     Softmax LogSoftmax SiLU BatchNorm1d BatchNorm2d BatchNorm3d LayerNorm GroupNorm RMSNorm
     Embedding Dropout1d Dropout2d MSELoss L1Loss NLLLoss CrossEntropyLoss BCELoss

@@ -379,3 +379,16 @@ def test_clip_grad_value():
     p.grad = nano.tensor([-5.0, 0.1, 5.0])
     nn.utils.clip_grad_value_([p, nano.ones(1)], 1.0)
     np.testing.assert_allclose(p.grad.numpy(), [-1.0, 0.1, 1.0], rtol=1e-6)
+
+
+def test_the_order_of_convolutions_weights():
+    def strides(m):
+        inner = m.nn.Sequential(m.nn.ConvTranspose2d(3, 4, 2))
+        net = m.nn.Sequential(m.nn.Conv2d(3, 4, 5), inner, m.nn.Linear(2, 3))
+        weights = list(net.parameters())
+        convert = m.nn.utils.convert_conv2d_weight_memory_format
+        assert convert(net, m.channels_last) is net
+        assert all(p is q for p, q in zip(net.parameters(), weights, strict=True))
+        return [p.stride() for p in weights]
+
+    assert strides(nano) == strides(torch)

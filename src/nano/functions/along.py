@@ -17,6 +17,8 @@ from ..errors import (
     TypeMismatchError,
 )
 from ..tensor import Tensor, wrap
+from .autocast import raised
+from .autocast import state as autocast_state
 from .operands import as_tensor_like, check_tensor, normal_dim
 from .parts import Slice
 
@@ -394,6 +396,9 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     tensor([6., 0., 5.])
     """
     d, index = _vector("index_copy", input, dim, index)
+    check_tensor("index_copy", source, "source")
+    if autocast_state.dtype is not None and source._data.dtype != input._data.dtype:
+        input, source = raised(input, source)
     _check_source("index_copy", input, d, index, source)
     return IndexCopy.apply(input, index, source, dim=d)
 

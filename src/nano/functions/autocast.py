@@ -1,8 +1,8 @@
 """Automatic mixed precision: products in bfloat16, what needs digits in float32.
 
 Inside ``nano.autocast()`` the functions that are products (linear, matmul, convolutions,
-attention) bring their operands to 16 bits, and the losses bring theirs to float32. All
-others compute in what they get.
+attention) bring their operands to 16 bits, and the losses and ``prod`` bring theirs to
+float32. All others compute in what they get, of several dtypes in the widest.
 
 Source: P. Micikevicius et al., "Mixed precision training", ICLR 2018, arXiv:1710.03740.
 """

@@ -374,6 +374,19 @@ def type_as(input: Tensor, other: Tensor) -> Tensor:
     return to(input, other.dtype)
 
 
+def cpu(input: Tensor, *, memory_format: memory_format_class | None = preserve_format) -> Tensor:
+    """``input`` in main memory, where all of nano's tensors are.
+
+    Args:
+        input: any tensor.
+        memory_format: the order of the elements in memory; by default as they lie.
+
+    >>> nano.ones(2).cpu()
+    tensor([1., 1.])
+    """
+    return to(input, "cpu", memory_format=memory_format)
+
+
 def _converter(d: dtype) -> Any:
     def convert(
         input: Tensor, *, memory_format: memory_format_class | None = preserve_format
@@ -384,8 +397,9 @@ def _converter(d: dtype) -> Any:
     return convert
 
 
-#: The methods named after a dtype: ``t.float()``.
+#: The methods named after a dtype or device: ``t.float()``.
 CONVERTERS = {
+    "cpu": cpu,
     "float": _converter(dtypes.float32),
     "double": _converter(dtypes.float64),
     "half": _converter(dtypes.float16),

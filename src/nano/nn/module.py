@@ -439,6 +439,10 @@ class Module:
                     convert(b)
         return self
 
+    def cpu(self: M) -> M:
+        """Bring to main memory, where all of nano's tensors are; returns the module."""
+        return self.to("cpu")
+
     def float(self: M) -> M:
         """Convert to float32."""
         return self.to("float32")

@@ -1,22 +1,29 @@
-"""What one does to all parameters at once: clip their gradients."""
+"""What one does to all parameters at once: clip their gradients, put their elements in order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..autograd.views import bump_version
 from ..errors import AnomalyError
 from ..hook import Call, hooks, through_hooks
+from ..layouts import memory_format as memory_format_class
 from ..tensor import Tensor, wrap
+from .conv import Conv2d, ConvTranspose2d
+from .module import Module
 
 __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
+    "convert_conv2d_weight_memory_format",
 ]
+
+
+M = TypeVar("M", bound=Module)
 
 
 def _change(name: str, parameters: Any, change: Callable[[list[Tensor]], Any]) -> Any:
@@ -110,3 +117,18 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
             bump_version(g, "clip_grad_value_")
 
     _change("clip_grad_value_", parameters, change)
+
+
+def convert_conv2d_weight_memory_format(module: M, memory_format: memory_format_class) -> M:
+    """Put the weights of all two-dimensional convolutions in an order; returns the module.
+
+    ``module.to(memory_format=...)`` does so with every parameter of four dimensions.
+
+    >>> layer = nano.nn.Conv2d(3, 4, 5)
+    >>> convert_conv2d_weight_memory_format(layer, nano.channels_last).weight.stride()
+    (75, 1, 15, 3)
+    """
+    for part in module.modules():
+        if isinstance(part, (Conv2d, ConvTranspose2d)):
+            part.weight.data = part.weight.detach().contiguous(memory_format=memory_format)
+    return module
