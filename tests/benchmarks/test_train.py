@@ -50,6 +50,15 @@ def test_a_line_says_what_was_missed():
     assert train._line(row | {"required": 1.5}, columns).endswith("  ok")
 
 
+@pytest.mark.slow
+def test_peak_memory_is_at_most_pytorchs():
+    """Of ResNet-18 in training, at batch 64, eager and compiled; after that no page is fresh."""
+    call = [sys.executable, "-m", "benchmarks.train", "--memory", "--compile"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("nano at most the peer's least: ok"), done.stdout
+
+
 @pytest.mark.parametrize("side", ["nano", "torch", "nano+bf16", "torch+bf16"])
 def test_convolutions_have_the_shapes_that_are_counted(side):
     shape = Shape(64, 64, 32, 128, stride=2)
