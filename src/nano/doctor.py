@@ -10,11 +10,13 @@ from pathlib import Path
 
 from . import __version__, config
 from .backends import backends_in_use, candidates, status
+from .backends.threads import get_num_threads
 
 __all__ = ["findings"]
 
 _PACKAGES = (
     "numpy",
+    "scipy",
     "ml_dtypes",
     "safetensors",
     "scikit-learn",
@@ -125,11 +127,11 @@ def _key_values(path: str) -> dict[str, str]:
 
 
 def _threads() -> list[tuple[str, str]]:
+    found = [("nano", f"{get_num_threads()} threads an operator; nano.set_num_threads changes it")]
     try:
         import threadpoolctl
     except ImportError:
-        return [("BLAS", "unknown: threadpoolctl is not installed")]
-    found = []
+        return [*found, ("BLAS", "unknown: threadpoolctl is not installed")]
     for pool in threadpoolctl.threadpool_info():
         parts = [f"{pool['num_threads']} threads", f"version {pool.get('version') or 'unknown'}"]
         parts += [str(pool[k]) for k in ("threading_layer", "architecture") if pool.get(k)]
@@ -139,7 +141,7 @@ def _threads() -> list[tuple[str, str]]:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         if name in os.environ
     ]
-    return found or [("BLAS", "no thread pool found")]
+    return found
 
 
 def _kernels() -> list[tuple[str, str]]:
