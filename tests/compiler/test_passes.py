@@ -3,9 +3,11 @@
 import pytest
 
 import nano
+from nano import nn
 from nano.compiler.compare import difference, settle_constants
 from nano.compiler.forget import forget_early
 from nano.compiler.passes import (
+    LARGE_PASSES,
     PASSES,
     common_subexpressions,
     dead_code,
@@ -15,7 +17,7 @@ from nano.compiler.passes import (
 from nano.compiler.program import Program
 from nano.compiler.trace import trace
 
-from .both import assert_alike, normal
+from .both import assert_alike, check, normal
 
 
 def graph_of(function, *tensors):
@@ -173,3 +175,33 @@ def test_any_pass_may_be_left_out(left_out):
         x = normal(3, seed=i)
         got, expected = compiled(x), function(x)
         assert_alike(got, expected)
+
+
+def _training_step():
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(288, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 5)),
+    )
+    optimizer = nano.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+    def step(x, labels):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step, (net, optimizer)
+
+
+@pytest.mark.parametrize("left_out", [*((name,) for name in LARGE_PASSES), tuple(LARGE_PASSES)])
+def test_any_pass_over_large_programs_may_be_left_out(left_out):
+    compiled = check(
+        _training_step,
+        lambda i: (normal(4, 3, 8, 8, seed=i), nano.tensor([0, 1, 2, 4])),
+        steps=4,
+        without=("native", *left_out),
+    )
+    run = {part.partition(":\n")[0] for part in compiled.passes().split("\n\n")}
+    assert run.isdisjoint(left_out)
+    assert ("forget_early" in run) == ("forget_early" not in left_out)

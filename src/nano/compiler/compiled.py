@@ -14,7 +14,6 @@ from ..tensor import Tensor
 from .codegen import Fused
 from .compare import difference, settle_constants
 from .differentiated import Differentiated
-from .forget import forget_early
 from .formula import UnsupportedError
 from .graph import Effect, Graph
 from .guards import Guards, quick_test, signature
@@ -223,8 +222,6 @@ class Compiled:
         program = self._small(graph) if self._native else None
         if program is None:
             _run(self._large_passes, graph, history)
-            forget_early(graph)
-            _note_change(history, "forget_early", graph)
             program = Program(graph, self._name)
         program.history = history
         return program

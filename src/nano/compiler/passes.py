@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .epilogues import epilogues, fold_batch_norm
+from .forget import forget_early
 from .fuse import fuse
 from .gradient_sums import gradient_sums
 from .graph import (
@@ -235,4 +236,5 @@ LARGE_PASSES: dict[str, Callable[[Graph], None]] = {
     "gradient_sums": gradient_sums,
     "fuse": fuse,
     "in_place": in_place,
+    "forget_early": forget_early,
 }
