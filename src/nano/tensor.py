@@ -521,11 +521,16 @@ class Tensor:
             t._grad = self._grad.__deepcopy__(memo)
         return t
 
+    def __copy__(self) -> Tensor:
+        return _rebuild(type(self), self._data, self._requires_grad)
+
     def __reduce__(self) -> Any:
         if self.grad_fn is not None:
             raise GradientError(
                 "pickle", "only leaf tensors can be pickled.", hint="Use t.detach()."
             )
+        if hooks:
+            reading("pickle", self)
         return _rebuild, (type(self), self._data, self._requires_grad)
 
 

@@ -1,5 +1,7 @@
 """nano.compile: what it refuses, what it notices, and what it leaves as eager mode does."""
 
+import copy
+import pickle
 import threading
 import warnings
 from collections import namedtuple
@@ -37,6 +39,10 @@ READS = {
     "array": lambda t: np.asarray(t),
     "tolist": lambda t: t.tolist(),
     "print": lambda t: str(t),
+    "NumPy's own": lambda t: np.linalg.norm(t),
+    "pickle": lambda t: pickle.dumps(t),
+    "deepcopy": lambda t: copy.deepcopy(t),
+    "mask": lambda t: t[t > 0],
     "format": lambda t: f"{t}",
     "in": lambda t: 1.0 in t,
     "if": lambda t: 1 if t.sum() > 0 else 2,
@@ -61,6 +67,37 @@ def test_reading_a_parameter_is_refused():
     layer = nn.Linear(2, 2)
     with pytest.raises(GraphBreak):
         nano.compile(lambda x: layer(x) * layer.weight.sum().item())(nano.ones(1, 2))
+
+
+def test_what_a_tensor_from_outside_holds_is_not_frozen():
+    scale, position = nano.ones(2), nano.tensor(0)
+    functions = [
+        lambda x: x * scale.tolist()[0],
+        lambda x: x * scale.data.tolist()[0],
+        lambda x: x * float(scale.numpy()[0]),
+        lambda x: x[position] * scale,
+        lambda x: x[scale.bool()],
+    ]
+    for function in functions:
+        compiled = nano.compile(function, fallback=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for step in range(4):
+                scale.fill_(float(step))
+                position.fill_(step % 2)
+                x = normal(2, seed=step)
+                assert_alike(compiled(x), function(x), 0)
+
+
+def test_what_the_function_makes_of_numbers_may_be_read():
+    def function(x):
+        factors = nano.tensor([2.0, 3.0])
+        y = x * factors.tolist()[1] * factors * nano.tensor(0.5).item()
+        return y[nano.tensor([True, False])], x[nano.tensor(1)]
+
+    compiled, counted = run(function, nano.ones(2))
+    assert counted.runs == 2
+    assert compiled(nano.ones(2))[0].tolist() == [3.0]
 
 
 def test_shapes_may_be_read():
@@ -108,6 +145,26 @@ def test_fallback_of_what_changes_each_time():
     assert len(seen) == 1
 
 
+def _warnings_of(function, arguments):
+    line = function.__code__.co_firstlineno
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for x in arguments:
+            function(x)
+    return [w.lineno - line for w in seen if w.filename == __file__]
+
+
+def test_warnings_name_the_line_that_calls():
+    calls = iter(range(100))
+    breaks = nano.compile(lambda x: x * x.sum().item(), fallback=True)
+    changes = nano.compile(lambda x: x * next(calls), fallback=True)
+    grows = nano.compile(lambda x: x * 2, limit=1)
+    one = [nano.ones(1)] * 9
+    assert _warnings_of(lambda x: breaks(x), one) == [0]
+    assert _warnings_of(lambda x: changes(x), one) == [0]
+    assert _warnings_of(lambda x: grows(x), [nano.ones(n) for n in range(3)]) == [0]
+
+
 # What changes from call to call ----------------------------------------------------------
 
 
@@ -121,6 +178,19 @@ def refused(function, *inputs, match="something else each time", calls=8):
 
     with pytest.raises(GraphBreak, match=match):
         call()
+
+
+@pytest.mark.parametrize("name", READS)
+def test_reading_a_tensor_from_outside_is_refused_and_named(name):
+    scale, read = nano.ones(3), READS[name]
+    line = read.__code__.co_firstlineno
+    # The first run alone does not tell whether the function has made the tensor.
+    refused(
+        lambda x: (read(scale), x * 2)[1],
+        nano.ones(3),
+        match=rf"test_compiled\.py:{line}\b",
+        calls=2,
+    )
 
 
 def test_a_python_counter_is_refused():

@@ -7,10 +7,14 @@ What is not would be wrong in a program, and is an error instead.
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..errors import GraphBreak
 from .graph import (
     Accumulate,
     Apply,
@@ -23,7 +27,33 @@ from .graph import (
     Value,
 )
 
-__all__ = ["difference", "settle_constants"]
+__all__ = ["Reading", "difference", "read_from_outside", "settle_constants"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The values of a tensor were read that no operator had met.
+
+    Attributes:
+        memory: gives the array that owns the memory, as long as anybody holds it.
+        error: what to say if that was there before the run.
+    """
+
+    memory: weakref.ref[NDArray]
+    error: GraphBreak
+
+
+def read_from_outside(first: list[Reading], second: list[Reading]) -> GraphBreak | None:
+    """What is wrong if both runs read the same memory: it was there before, and may be written.
+
+    What each run makes of numbers (``nano.tensor(2.0).item()``) it may read.
+    """
+    known = [reading.memory() for reading in first]
+    for reading in second:
+        memory = reading.memory()
+        if memory is not None and any(memory is m for m in known):
+            return reading.error
+    return None
 
 
 def difference(first: Graph, second: Graph) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from ..errors import GraphBreak, InputError
 from ..hook import hooks
 from ..tensor import Tensor
 from .codegen import Fused
-from .compare import difference, settle_constants
+from .compare import Reading, difference, read_from_outside, settle_constants
 from .differentiated import Differentiated
 from .formula import UnsupportedError
 from .graph import Effect, Graph
@@ -42,6 +44,7 @@ class _Watched:
 
     graph: Graph
     guards: Guards
+    readings: list[Reading]
 
 
 @dataclass(eq=False)
@@ -136,7 +139,7 @@ class Compiled:
     def _warn(self, once: str, text: str) -> None:
         if once not in self._warned:
             self._warned.add(once)
-            warnings.warn(f"nano.compile: {text}", stacklevel=4)
+            warnings.warn(f"nano.compile: {text}", stacklevel=_level_of_the_user())
 
     # Making programs --------------------------------------------------------------------
 
@@ -144,9 +147,10 @@ class Compiled:
         """Run the function itself and watch; when it did the same twice, make the program."""
         earlier = next((w for w in entry.watched if w.guards.broken() is None), None)
         found = trace(self._function, args, kwargs, tensors, self._fallback)
+        if earlier is not None and found.broken is None:
+            found.broken = read_from_outside(earlier.readings, found.readings)
         if found.broken is not None:
-            entry.hopeless = True
-            self._warn("break", f"{self._name} runs uncompiled. {found.broken}")
+            self._break(entry, found.broken)
             return found.result
         given = [x for x in leaves((args, kwargs)) if not _is_plain(x)]
         if earlier is not None:
@@ -166,7 +170,8 @@ class Compiled:
             entry.misses += 1
             if entry.misses >= _PATIENCE:
                 self._give_up(entry, reason)
-        entry.watched.append(_Watched(found.graph, Guards(self._function, found.modules, given)))
+        guards = Guards(self._function, found.modules, given)
+        entry.watched.append(_Watched(found.graph, guards, found.readings))
         self._forget_old(entry)
         return found.result
 
@@ -193,6 +198,10 @@ class Compiled:
             hint="What changes from call to call must be an argument; or say "
             "nano.compile(fn, fallback=True).",
         )
+        self._break(entry, error)
+
+    def _break(self, entry: _Entry, error: GraphBreak) -> None:
+        """Refuse to make a program; or, if so wished, warn once and run uncompiled from now on."""
         if not self._fallback:
             raise error
         entry.hopeless = True
@@ -293,6 +302,15 @@ class Compiled:
         return f"<nano.compile {self._name}: {ready} programs>"
 
 
+def _level_of_the_user() -> int:
+    """``stacklevel`` of the line, outside of nano, that called what calls this."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _Passes = dict[str, Callable[[Graph], None]]
 
 

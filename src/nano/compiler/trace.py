@@ -5,9 +5,11 @@ All of it passes through the one hook; :mod:`recognise` tells which arrays were 
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +21,7 @@ from ..errors import GraphBreak
 from ..functions.conversion import Clone
 from ..hook import Call, Read, Write, add_hook, remove_hook
 from ..tensor import Tensor
+from .compare import Reading
 from .differentiated import CompiledFunction, CompiledFunctionGradient
 from .graph import (
     Accumulate,
@@ -30,6 +33,7 @@ from .graph import (
     Overwrite,
     SetGradient,
     Value,
+    owner_of,
 )
 from .joint import derive, is_inside
 from .recognise import Recognition
@@ -38,7 +42,12 @@ from .trees import map_leaves
 
 __all__ = ["Trace", "trace"]
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+#: Where nobody's own lines are: in nano, NumPy and the module ``copy``.
+_NOT_THE_USERS = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    os.path.dirname(np.__file__) + os.sep,
+    copy.__file__,
+)
 #: Attributes of a context that are its own, not left there by ``forward``.
 _OWN = {"_saved", "_edges", "_non_differentiable", "_output_storages", "_output_meta"}
 
@@ -49,6 +58,7 @@ class Trace:
     Attributes:
         graph: what was computed.
         modules: the modules that were called, in order, each once.
+        readings: reads of tensors that may have been there before, or made in this run.
         result: what the function returned in this run.
         broken: the first thing that a program could not do again, if that is to be no error.
     """
@@ -56,6 +66,7 @@ class Trace:
     def __init__(self) -> None:
         self.graph = Graph()
         self.modules: list[Any] = []
+        self.readings: list[Reading] = []
         self.result: Any = None
         self.broken: GraphBreak | None = None
 
@@ -99,7 +110,7 @@ class _Place:
         if self.node is not None:
             return getattr(self.node, "traced_line", "")
         frame = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
             frame = frame.f_back  # type: ignore[assignment]
         return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -339,17 +350,17 @@ class _Tracer:
                 self.known.value(leaf._grad)
             return proceed()
         for t in inputs:
-            value = self.known.find(t._data)
-            if value is not None or self.known.is_gradient(t):
-                line = self._at.line()
-                raise GraphBreak(
-                    "compile",
-                    f"{what.name}() reads the values of a tensor, which a compiled program does "
-                    "not know before it runs.",
-                    facts=f"at {line} · shape {t.shape}",
-                    hint="Return the tensor and read it outside, or say "
-                    "nano.compile(fn, fallback=True).",
-                )
+            error = GraphBreak(
+                "compile",
+                f"{what.name}() reads the values of a tensor, which a compiled program does "
+                "not know before it runs.",
+                facts=f"at {self._at.line()} · shape {t.shape}",
+                hint="Return the tensor and read it outside, or say "
+                "nano.compile(fn, fallback=True).",
+            )
+            if self.known.find(t._data) is not None or self.known.is_gradient(t):
+                raise error
+            self.found.readings.append(Reading(weakref.ref(owner_of(t._data)), error))
         return proceed()
 
     # The end ----------------------------------------------------------------------------

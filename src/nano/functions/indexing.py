@@ -305,7 +305,7 @@ def _announce_masks(indices: Any) -> None:
     """How many elements a mask selects depends on its values."""
     masks = [i for i in indices if isinstance(i, Tensor) and i._data.dtype.kind == "b"]
     if masks:
-        reading("index by a mask", *masks)
+        reading("mask index", *masks)
 
 
 def setitem(input: Tensor, key: Any, value: Any) -> None:
