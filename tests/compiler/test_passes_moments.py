@@ -89,3 +89,22 @@ def test_evaluation_has_none():
         graph = graph_of(lambda x: norm(conv(x)), images())
         moments(graph)
     assert names(graph) == ["Conv2d", "BatchNormInference"]
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_only_of_weights_that_stay_is_kept_what_is_made_of_them(learns):
+    """Winograd's form of a weight is four times as large, and the next step has another one."""
+    model = Network()
+
+    def function(x):
+        return model(x).square().mean()
+
+    compiled = nano.compile(function, without="native")
+    with nano.set_grad_enabled(learns):
+        for i in range(3):
+            loss = compiled(images(i, 3))
+            if learns:
+                loss.backward()
+    calls = [line for line in compiled.source().splitlines() if "Conv2dMoments.forward" in line]
+    assert len(calls) == 2
+    assert all(("token=None" in line) is learns for line in calls)

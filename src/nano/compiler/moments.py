@@ -31,7 +31,6 @@ def moments(graph: Graph) -> None:
         if mean is None or var is None or x.memory.written or not _pays(conv):
             continue
         conv.function, conv.exact = Conv2dMoments, False
-        conv.needs = (False,) * len(conv.inputs)
         conv.outputs, conv.count, conv.several = [x, mean, var], 3, True
         mean.node = var.node = conv
         given = Apply(
