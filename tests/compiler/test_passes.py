@@ -6,6 +6,7 @@ import nano
 from nano import nn
 from nano.compiler.compare import difference, settle_constants
 from nano.compiler.forget import forget_early
+from nano.compiler.fuse import fuse
 from nano.compiler.passes import (
     LARGE_PASSES,
     PASSES,
@@ -205,3 +206,46 @@ def test_any_pass_over_large_programs_may_be_left_out(left_out):
     run = {part.partition(":\n")[0] for part in compiled.passes().split("\n\n")}
     assert run.isdisjoint(left_out)
     assert ("forget_early" in run) == ("forget_early" not in left_out)
+
+
+# What is checked after each pass ------------------------------------------------------------
+
+
+def swapped(graph, before, after):
+    """Let the first operator read another value."""
+    graph.nodes[0].inputs = [after if x is before else x for x in graph.nodes[0].inputs]
+
+
+def test_shapes_that_do_not_go_together_are_found():
+    x, y = nano.ones(3, 4), nano.ones(1, 4)
+    graph = graph_of(lambda x, y: x + y, x, y)
+    graph.check()
+    swapped(graph, *graph.values)
+    with pytest.raises(AssertionError, match=r"Add makes f32\[3,4\] of \(1, 4\)"):
+        graph.check()
+
+
+def test_dtypes_that_do_not_go_together_are_found():
+    x, y = nano.ones(3), nano.ones(3, dtype=nano.float64)
+    graph = graph_of(lambda x, y: (-x, -y), x, y)
+    swapped(graph, *graph.values)
+    with pytest.raises(AssertionError, match=r"Neg makes f32\[3\] of .*float64"):
+        graph.check()
+
+
+def test_a_view_in_other_memory_is_found():
+    x, y = nano.ones(3, 4), nano.ones(3, 4)
+    graph = graph_of(lambda x, y: (x.T + 0, y), x, y)
+    swapped(graph, *graph.values)
+    with pytest.raises(AssertionError, match="in other memory"):
+        graph.check()
+
+
+def test_reading_what_was_written_over_is_found():
+    graph = graph_of(lambda x: ((z := x @ x).sigmoid() * z, z), nano.ones(100, 100))
+    fuse(graph)
+    graph.check()
+    loop = graph.nodes[-1]
+    loop.write_over(dict(zip(loop.makes(), loop.reads(), strict=True)))
+    with pytest.raises(AssertionError, match="was written over"):
+        graph.check()

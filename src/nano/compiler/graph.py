@@ -352,6 +352,7 @@ class Graph:
                 or memory is written over that is read later.
         """
         known = set(self.values)
+        memories = {v.memory for v in self.values}
         gone: set[Memory] = set()
         for node in self.nodes:
             for v in node.reads():
@@ -362,7 +363,8 @@ class Graph:
                 assert v.kind == "result"
                 assert v.node is node, f"{v} does not know that {node.name} makes it"
                 known.add(v)
-            _check_node(node)
+            _check_node(node, memories)
+            memories.update(v.memory for v in node.makes())
             gone.update(v.memory for v in getattr(node, "over", {}).values())
         for v in self.returned():
             assert v in known, f"{v} is returned, but nothing makes it"
@@ -386,7 +388,7 @@ class Graph:
         return "\n".join(lines)
 
 
-def _check_node(node: Node) -> None:
+def _check_node(node: Node, known: set[Memory]) -> None:
     """Whether what a node reads and makes goes together; see :meth:`Graph.check`."""
     if isinstance(node, Overwrite):
         target, source = node.inputs
@@ -398,8 +400,8 @@ def _check_node(node: Node) -> None:
         assert fits, f"a gradient {gradient.describe()} for {node.leaf.describe()}"
     elif isinstance(node, Apply) and node.outputs and node.outputs[0] is not None:
         y, read = node.outputs[0], list(node.reads())
-        if node.function.is_view and read:
-            assert y.memory is read[0].memory, f"{y} is no view of {read[0]}"
+        if node.function.is_view and read and y.memory is not read[0].memory:  # a copy, then
+            assert y.memory not in known, f"{y} is in other memory than {read[0]}"
         if node.function.formula:
             found = _broadcast(read)
             assert y.shape == found, f"{node.name} makes {y.describe()} of {found}"
