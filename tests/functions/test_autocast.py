@@ -9,12 +9,28 @@ import torch
 import nano
 import nano.nn.functional as F
 from nano.functions.conversion import To
+from nano.models.resnet import BasicBlock
 
 _rng = np.random.default_rng(0)
 _X = _rng.standard_normal((4, 8)).astype(np.float32)
 _W = _rng.standard_normal((8, 8)).astype(np.float32)
 _IMAGES = _rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
 _KERNEL = _rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+
+
+def _with_mask_filled(x, mask, value):
+    x[mask] = value
+    return x
+
+
+def _normed_sum(m, f, x, residual):
+    """relu(norm(x) + residual): in one call in nano, of three operators in PyTorch."""
+    arguments = x, m.zeros(4), m.ones(4), m.ones(4), m.zeros(4), True
+    residual = residual.expand(x.shape)
+    if m is nano:
+        return f.batch_norm(*arguments, residual=residual, activation="relu")
+    return m.relu(f.batch_norm(*arguments) + residual)
+
 
 #: Calls with a module, its functional module, and inputs in float32.
 CALLS = {
@@ -48,6 +64,25 @@ CALLS = {
     "stack": lambda m, f, x, w, i, k: m.stack([x @ w, x]),
     "index_copy": lambda m, f, x, w, i, k: (x @ w).index_copy(0, m.tensor([1]), x[:1]),
     "add": lambda m, f, x, w, i, k: x @ w + x,
+    "divide": lambda m, f, x, w, i, k: x / (x @ w).exp(),
+    "power": lambda m, f, x, w, i, k: x.abs() ** (x @ w),
+    "maximum": lambda m, f, x, w, i, k: m.maximum(x @ w, x),
+    "where": lambda m, f, x, w, i, k: m.where(x > 0, x @ w, x),
+    "clamp": lambda m, f, x, w, i, k: m.clamp(x @ w, min=x),
+    "relu_of_sum": lambda m, f, x, w, i, k: m.relu(x + x @ w),
+    "scaled": lambda m, f, x, w, i, k: (x @ w) * w[0, 0],
+    "in_place": lambda m, f, x, w, i, k: (x @ w).add_(x).mul_(x),
+    "copy": lambda m, f, x, w, i, k: (x @ w).copy_(x),
+    "index_copy": lambda m, f, x, w, i, k: (x @ w).index_copy(0, m.tensor([2, 0]), x[:2]),
+    "index_copy_into_float32": lambda m, f, x, w, i, k: x.index_copy(
+        0, m.tensor([2, 0]), (x @ w)[:2]
+    ),
+    "masked_fill": lambda m, f, x, w, i, k: (x @ w).masked_fill(x > 0, x[0, 0]),
+    "mask_assignment": lambda m, f, x, w, i, k: _with_mask_filled(x @ w, x > 0, x[0, 0]),
+    "residual": lambda m, f, x, w, i, k: _normed_sum(m, f, f.conv2d(i, k), i[:, :1, :6, :6]),
+    "half_attention_mask": lambda m, f, x, w, i, k: f.scaled_dot_product_attention(
+        x[None], x[None], x[None], x[:, :4].half()
+    ),
     "mse_loss": lambda m, f, x, w, i, k: f.mse_loss(x @ w, x @ w * 0.5),
     "l1_loss": lambda m, f, x, w, i, k: f.l1_loss(x @ w, x),
     "cross_entropy": lambda m, f, x, w, i, k: f.cross_entropy(x @ w, m.tensor([0, 1, 2, 3])),
@@ -78,6 +113,34 @@ def test_dtypes_and_values_are_pytorchs(name):
     np.testing.assert_allclose(
         ours.double().numpy(), theirs.double().numpy(), atol=2**-6 * scale, rtol=2**-6
     )
+
+
+def test_a_mixed_residual_is_added_as_plus_adds_it():
+    x, residual = nano.randn(2, 3, 4, 4, requires_grad=True), nano.randn(2, 3, 4, 4)
+    residual.requires_grad_()
+    low = x.bfloat16()
+
+    def results(y):
+        return y.detach(), *nano.autograd.grad(y.square().sum(), [x, residual])
+
+    fused = results(
+        F.batch_norm(low, None, None, training=True, residual=residual, activation="relu")
+    )
+    apart = results(nano.relu(F.batch_norm(low, None, None, training=True) + residual))
+    assert [t.dtype for t in fused] == [nano.float32] * 3
+    for a, b in zip(fused, apart, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_residual_block_takes_float32(training):
+    block = BasicBlock(4, 4, 1, True).train(training)
+    x = nano.randn(2, 4, 6, 6)
+    with nano.autocast():
+        y = block(x)
+    assert y.dtype == nano.float32
+    # Two convolutions and their operands in 8 bits, of results of about 1.
+    np.testing.assert_allclose(y.detach().numpy(), block(x).detach().numpy(), atol=2**-4)
 
 
 def test_integers_are_left_alone():

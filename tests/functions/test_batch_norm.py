@@ -180,9 +180,8 @@ def test_residual_and_activation_are_checked():
     x = nano.ones(4, 3)
     with pytest.raises(ValueError, match='activation must be None or "relu"'):
         train(nano, x, activation="tanh")
-    for residual in (nano.ones(3), nano.ones(4, 3, dtype=nano.float64)):
-        with pytest.raises(RuntimeError, match="residual must have the input's shape and dtype"):
-            train(nano, x, residual=residual)
+    with pytest.raises(RuntimeError, match="residual must have the input's shape"):
+        train(nano, x, residual=nano.ones(3))
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -200,6 +200,30 @@ def test_numbers_take_the_dtype_of_the_tensor():
         assert x.tolist() == [0, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "recorded"),
+    [("float16", False), ("float16", True), ("float64", True), ("int64", False)],
+)
+def test_one_value_of_another_dtype_fills_a_mask(dtype, recorded):
+    results = []
+    for m in (nano, torch):
+        x = m.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]]).to(getattr(m, dtype))
+        v = m.tensor(7.5, dtype=m.float32, requires_grad=recorded)
+        x[x > 2] = v
+        x[m.tensor([False, True]), 0] = v.reshape(1)
+        results.append(x)
+        if recorded:
+            x.sum().backward()
+            results.append(v.grad)
+        with pytest.raises(RuntimeError):
+            x[m.tensor([0, 1])] = v.detach()
+        with pytest.raises(RuntimeError):
+            x[m.tensor([True, True])] = m.ones(2, 3)
+    half = len(results) // 2
+    for mine, other in zip(results[:half], results[half:], strict=True):
+        assert_same(mine, other, (0, 0))
+
+
 BAD_KEYS = {
     "too large": lambda m: 2,
     "too small": lambda m: (0, -4),

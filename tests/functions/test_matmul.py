@@ -195,6 +195,9 @@ def test_dtypes_must_be_equal():
         nano.ones(2, 2, dtype=nano.bool) @ nano.ones(2, 2, dtype=nano.bool)
     with pytest.raises(RuntimeError, match="float64"):
         linear(nano.ones(2, 2), nano.ones(2, 2), nano.ones(2, dtype=nano.float64))
+    for m in (nano, torch):
+        with pytest.raises(RuntimeError):
+            m.addmm(m.ones(2, 2, dtype=m.float64), m.ones(2, 2), m.ones(2, 2))
 
 
 def test_operator_and_what_is_no_operand():

@@ -17,8 +17,8 @@ from ..errors import (
     TypeMismatchError,
 )
 from ..tensor import Tensor, wrap
-from .autocast import raised
 from .autocast import state as autocast_state
+from .autocast import widest
 from .operands import as_tensor_like, check_tensor, normal_dim
 from .parts import Slice
 
@@ -389,6 +389,8 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """``input`` with the slices of ``source`` written at ``index`` along ``dim``.
 
+    Both have the same dtype; under ``nano.autocast()`` the result has the wider one.
+
     Raises:
         RuntimeError: if shapes or dtypes do not fit, or a position is out of range.
 
@@ -397,8 +399,8 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     """
     d, index = _vector("index_copy", input, dim, index)
     check_tensor("index_copy", source, "source")
-    if autocast_state.dtype is not None and source._data.dtype != input._data.dtype:
-        input, source = raised(input, source)
+    if autocast_state.dtype is not None:
+        input, source = widest(input, source)
     _check_source("index_copy", input, d, index, source)
     return IndexCopy.apply(input, index, source, dim=d)
 

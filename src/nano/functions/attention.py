@@ -129,6 +129,9 @@ def scaled_dot_product_attention(
     owner = "scaled_dot_product_attention"
     if autocast_state.dtype is not None:
         query, key, value = lowered(query, key, value)
+        if isinstance(attn_mask, Tensor) and attn_mask._data.dtype.itemsize == 2:
+            # A float32 mask stays so: its least number would be -inf in 16 bits.
+            (attn_mask,) = lowered(attn_mask)
     _check_operands(owner, query, key, value)
     if attn_mask is not None:
         if is_causal:

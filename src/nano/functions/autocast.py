@@ -156,6 +156,12 @@ def raised(*operands: Any) -> tuple[Any, ...]:
     )
 
 
+def widest(*operands: Any) -> tuple[Any, ...]:
+    """Operands that must share a dtype: 16-bit floats in float32, if one of them is float32."""
+    dtypes = {x._data.dtype for x in operands if isinstance(x, Tensor)}
+    return raised(*operands) if float32.numpy in dtypes else operands
+
+
 def _is_narrow_float(x: Any) -> bool:
     return isinstance(x, Tensor) and x._data.dtype.kind in "fV" and x._data.dtype.itemsize < 8
 

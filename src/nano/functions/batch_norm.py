@@ -25,7 +25,9 @@ from ..errors import (
     TypeMismatchError,
 )
 from ..tensor import Tensor
+from .binary import add
 from .operands import check_tensor, require_floating
+from .unary import relu
 
 __all__ = ["batch_norm"]
 
@@ -251,11 +253,10 @@ def _check(
         check_parameters("batch_norm", input, **parameters)
     if residual is not None:
         check_tensor("batch_norm", residual, "residual")
-        if residual._data.shape != shape or residual._data.dtype != input._data.dtype:
+        if residual._data.shape != shape:
             raise ShapeError(
                 "batch_norm",
-                "residual must have the input's shape and dtype: "
-                f"expected {shape} {input.dtype}, got {residual.shape} {residual.dtype}.",
+                f"residual must have the input's shape: expected {shape}, got {residual.shape}.",
             )
     if activation is not None and activation != "relu":
         raise InputError("batch_norm", f'activation must be None or "relu", got {activation!r}.')
@@ -300,12 +301,13 @@ def batch_norm(
         training: whether to use, and learn from, the statistics of the batch.
         momentum: weight of the new statistics in the running ones; a number, or a 0-d tensor.
         eps: added to the variance.
-        residual: None, or of the input's shape and dtype; added before the activation.
+        residual: None, or of the input's shape; added before the activation.
         activation: None or ``"relu"``.
 
     Returns:
-        Tensor of the input's shape and dtype. The statistics of 16-bit floats are taken in
-        float32, and the parameters of a 16-bit input may be float32.
+        Tensor of the input's shape and dtype, or of the one to which ``+`` promotes it and
+        the residual. The statistics of 16-bit floats are taken in float32, and the
+        parameters of a 16-bit input may be float32.
 
     Raises:
         RuntimeError: if shapes do not fit together, or dtypes, or no statistics are given.
@@ -317,6 +319,11 @@ def batch_norm(
     """
     running = {"running_mean": running_mean, "running_var": running_var}
     _check(input, {**running, "weight": weight, "bias": bias}, residual, activation)
+    if residual is not None and residual._data.dtype != input._data.dtype:
+        # Under autocast: 16 bits from a convolution, and float32 beside it. One pass has one dtype.
+        y = batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        y = add(y, residual)
+        return relu(y) if activation else y
     if not training:
         for name, p in running.items():
             if p is None:

@@ -303,9 +303,14 @@ _ALL = slice(None)
 
 def _announce_masks(indices: Any) -> None:
     """How many elements a mask selects depends on its values."""
-    masks = [i for i in indices if isinstance(i, Tensor) and i._data.dtype.kind == "b"]
+    masks = [i for i in indices if isinstance(i, Tensor) and _is_mask(i)]
     if masks:
         reading("mask index", *masks)
+
+
+def _is_mask(index: Any) -> bool:
+    """Whether an index, an array or a Tensor, is a mask."""
+    return (index._data if isinstance(index, Tensor) else index).dtype.kind == "b"
 
 
 def setitem(input: Tensor, key: Any, value: Any) -> None:
@@ -333,11 +338,13 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
             ((key, ...), (), []) if type(key) is int else _parse(input._data, key)
         )
         if indices and isinstance(value, Tensor) and value._data.dtype != input._data.dtype:
-            raise DtypeError(
-                "index assignment",
-                f"the value is {value.dtype}, the tensor {input.dtype}.",
-                hint=f"Convert the value with .to({input.dtype}).",
-            )
+            if not (value._data.size == 1 and len(indices) == 1 and _is_mask(indices[0])):
+                raise DtypeError(
+                    "index assignment",
+                    f"the value is {value.dtype}, the tensor {input.dtype}.",
+                    hint=f"Convert the value with .to({input.dtype}).",
+                )
+            value = as_tensor_like(value, input.dtype)  # one value fills a mask, as a number does
         recorded = mode.enabled and (
             input.requires_grad
             or (input._view is not None and input._view.base.requires_grad)

@@ -256,7 +256,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """beta * input + alpha * (mat1 @ mat2).
+    """beta * input + alpha * (mat1 @ mat2), all three of the same dtype.
 
     >>> nano.addmm(nano.ones(1, 1), nano.ones(1, 2), nano.ones(2, 1), alpha=2)
     tensor([[5.]])
@@ -264,6 +264,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: An
     if autocast_state.dtype is not None:
         input, mat1, mat2 = lowered(input, mat1, mat2)
     product = mm(mat1, mat2)
+    _operands("addmm", input, product)
     if alpha != 1:
         product = product * alpha
     # As in BLAS, beta = 0 means that input is not looked at: its NaN does not spread.
