@@ -26,21 +26,21 @@ class Attention(Function):
     """out = p v with p = softmax(scale q k^T + mask) along the keys.
 
     With g the gradient: dv = p^T g, ds = scale p (g v^T - sum(g out)), dq = ds k and
-    dk = ds^T q. No p is kept: the logarithm of each row's sum gives it back.
+    dk = ds^T q. No p is kept: each row's top score and the logarithm of its sum give it back.
     """
 
     @staticmethod
     def forward(ctx, q, k, v, mask, *, causal, scale):
-        out, logsumexp = kernels.attention(q, k, v, mask, causal, scale)
-        ctx.save_for_backward(q, k, v, mask, out, logsumexp)
+        out, top, log_total = kernels.attention(q, k, v, mask, causal, scale)
+        ctx.save_for_backward(q, k, v, mask, out, top, log_total)
         ctx.causal, ctx.scale = causal, scale
         return out
 
     @staticmethod
     def backward(ctx, grad_output):
-        q, k, v, mask, out, logsumexp = ctx.saved_tensors
+        q, k, v, mask, out, top, log_total = ctx.saved_tensors
         grads = AttentionBackward.apply(
-            *(grad_output, q, k, v, mask, out.detach(), logsumexp),
+            *(grad_output, q, k, v, mask, out.detach(), top, log_total),
             causal=ctx.causal,
             scale=ctx.scale,
         )
@@ -54,10 +54,12 @@ class AttentionBackward(Function):
     """dq, dk and dv of :class:`Attention`."""
 
     @staticmethod
-    def forward(ctx, grad_output, q, k, v, mask, out, logsumexp, *, causal, scale):
+    def forward(ctx, grad_output, q, k, v, mask, out, top, log_total, *, causal, scale):
         ctx.save_for_backward(grad_output, q, k, v, mask)
         ctx.causal, ctx.scale = causal, scale
-        return kernels.attention_backward(grad_output, q, k, v, out, logsumexp, mask, causal, scale)
+        return kernels.attention_backward(
+            grad_output, q, k, v, out, top, log_total, mask, causal, scale
+        )
 
     @staticmethod
     def backward(ctx, *gradients):
@@ -71,7 +73,7 @@ class AttentionBackward(Function):
             return (ds @ wk).to(q.dtype), (ds.mT @ wq).to(k.dtype), (p.mT @ wg).to(v.dtype)
 
         grads = gradients_of(formula, (g, q, k, v), gradients, ctx.needs_input_grad[:4])
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)
 
 
 def _probabilities(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:

@@ -109,7 +109,7 @@ def _hide(mask, mask_row, turned, first, count, seen, causal, s, s_row):
 
 @kernel
 def _forward(q, q_row, k, k_row, v, v_row, mask, mask_row, causal, scale, sizes,
-             out, out_row, logsumexp):  # fmt: skip
+             out, out_row, top_scores, log_totals):  # fmt: skip
     queries, keys, width, value_width = sizes
     for head in prange(q.size):
         k_rows, v_rows = lines(keys, width), lines(keys, value_width)
@@ -148,8 +148,10 @@ def _forward(q, q_row, k, k_row, v, v_row, mask, mask_row, causal, scale, sizes,
                     *(False, out[head] + 4 * out_row * (first + r), out_row),
                 )
         for r in range(queries):
-            logsumexp[head, r] = tops[r] + log(totals[r])
-            totals[r] = _f(1) / (totals[r] if totals[r] != _f(0) else _f(1))
+            if totals[r] == _f(0):
+                tops[r], totals[r] = _f(0), _f(1)
+            top_scores[head, r], log_totals[head, r] = tops[r], log(totals[r])
+            totals[r] = _f(1) / totals[r]
         for r in range(queries):
             for c in range(0, value_width, LANES):
                 at = out[head] + 4 * (r * out_row + c)
@@ -158,7 +160,7 @@ def _forward(q, q_row, k, k_row, v, v_row, mask, mask_row, causal, scale, sizes,
 
 @kernel
 def _backward(g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, causal, scale,
-              sizes, logsumexp, dq, dq_row, dk, dk_row, dv, dv_row):  # fmt: skip
+              sizes, top_scores, log_totals, dq, dq_row, dk, dk_row, dv, dv_row):  # fmt: skip
     queries, keys, width, value_width = sizes
     for head in prange(q.size):
         k_rows, v_rows = lines(keys, width), lines(keys, value_width)
@@ -185,11 +187,12 @@ def _backward(g, g_row, q, q_row, k, k_row, v, v_row, mask, mask_row, causal, sc
                 _times(v_rows, g_columns, first, count, seen, causal, _f(1), t, _ROW)
                 for r in range(0, count, LANES):
                     reach = min(seen, first + r + LANES) if causal else keys
-                    shift = logsumexp.ctypes.data + 4 * (head * queries + first + r)
-                    shift = at_least(load_some(shift, count - r, _f(0)), _LOWEST)
+                    at = 4 * (head * queries + first + r)
+                    top = load_some(top_scores.ctypes.data + at, count - r, _f(0))
+                    log_total = load_some(log_totals.ctypes.data + at, count - r, _f(0))
                     along = zeros()
                     for at in range(4 * r, 4 * (r + reach * _ROW), 4 * _ROW):
-                        e = exp_of_vector(load(s + at) - shift)
+                        e = exp_of_vector(load(s + at) - top - log_total)
                         store(e, s + at)
                         along = along + e * load(t + at)
                     for at in range(4 * r, 4 * (r + reach * _ROW), 4 * _ROW):
@@ -306,8 +309,8 @@ def _finished(result: _Heads, like: NDArray, width: int) -> NDArray:
 
 def attention(
     q: NDArray, k: NDArray, v: NDArray, mask: NDArray | None, causal: bool, scale: float
-) -> tuple[NDArray, NDArray]:
-    logsumexp = empty(q.shape[:-1], np.float32)
+) -> tuple[NDArray, NDArray, NDArray]:
+    top, log_total = empty(q.shape[:-1], np.float32), empty(q.shape[:-1], np.float32)
     queries, keys, values = _Heads(q), _Heads(k), _Heads(v)
     result = _Heads(_like(q, (*q.shape[:-1], values.width)))
     count = queries.starts.size
@@ -315,10 +318,10 @@ def attention(
     sizes = (q.shape[-2], k.shape[-2], queries.width, values.width)
     _forward(
         *(*queries.loop, *keys.loop, *values.loop, starts, row, causal, _f(scale)),
-        *(sizes, *result.loop, logsumexp.reshape(count, -1)),
+        *(sizes, *result.loop, top.reshape(count, -1), log_total.reshape(count, -1)),
     )
     del memory
-    return _finished(result, q, v.shape[-1]), logsumexp
+    return _finished(result, q, v.shape[-1]), top, log_total
 
 
 def attention_backward(
@@ -327,7 +330,8 @@ def attention_backward(
     k: NDArray,
     v: NDArray,
     out: NDArray,
-    logsumexp: NDArray,
+    top: NDArray,
+    log_total: NDArray,
     mask: NDArray | None,
     causal: bool,
     scale: float,
@@ -342,7 +346,7 @@ def attention_backward(
     sizes = (q.shape[-2], k.shape[-2], queries.width, values.width)
     _backward(
         *(*g.loop, *queries.loop, *keys.loop, *values.loop, starts, row, causal, _f(scale)),
-        *(sizes, np.ascontiguousarray(logsumexp).reshape(count, -1)),
+        *(sizes, *[np.ascontiguousarray(a).reshape(count, -1) for a in (top, log_total)]),
         *[part for r in results for part in r.loop],
     )
     del memory

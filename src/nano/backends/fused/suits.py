@@ -119,7 +119,7 @@ def attention(q, k, v, mask, causal, scale):
     return _heads(q, k, v)
 
 
-def attention_backward(grad_output, q, k, v, out, logsumexp, mask, causal, scale):
+def attention_backward(grad_output, q, k, v, out, top, log_total, mask, causal, scale):
     return _heads(q, k, v)
 
 

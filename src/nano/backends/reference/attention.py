@@ -1,7 +1,7 @@
 """Scaled dot-product attention, and its gradient.
 
-The plain way: all scores are there at once. The gradient needs only the logarithm of
-each row's sum, from which the probabilities are made again.
+The plain way: all scores are there at once. The gradient needs only each row's highest score
+and the logarithm of its sum, from which the probabilities are made again.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def _scores(q: NDArray, k: NDArray, mask: NDArray | None, causal: bool, scale: f
 
 def attention(
     q: NDArray, k: NDArray, v: NDArray, mask: NDArray | None, causal: bool, scale: float
-) -> tuple[NDArray, NDArray]:
-    """softmax(scale q k^T + mask) v, and for each query log sum exp of its scores.
+) -> tuple[NDArray, NDArray, NDArray]:
+    """softmax(scale q k^T + mask) v, and for each query its top score and log sum exp(s - top).
 
-    ``mask`` is added, or if boolean says which keys take part; ``causal`` lets query i see
-    the keys up to i. A query that sees no key gives 0, and -inf as its logarithm.
+    These are not added up: beside a top score of -1e30 the logarithm would vanish. ``mask`` is
+    added, or if boolean says which keys take part; ``causal`` lets query i see the keys up to i.
+    A query that sees no key gives 0, and 0 as both of its numbers.
     """
     scores = _scores(_widened(q), _widened(k), mask, causal, scale)
     highest = np.maximum.reduce(scores, axis=-1, keepdims=True, initial=-np.inf)
@@ -47,11 +48,10 @@ def attention(
     np.subtract(scores, highest, out=scores)
     p = np.exp(scores, out=scores)
     total = np.add.reduce(p, axis=-1, keepdims=True)
+    total[total == 0] = 1
     out = np.matmul(p, _widened(v))
-    out /= np.where(total == 0, total.dtype.type(1), total)
-    with np.errstate(divide="ignore"):
-        logsumexp = (np.log(total) + highest)[..., 0]
-    return out.astype(q.dtype, copy=False), logsumexp
+    out /= total
+    return out.astype(q.dtype, copy=False), highest[..., 0], np.log(total)[..., 0]
 
 
 def attention_backward(
@@ -60,19 +60,21 @@ def attention_backward(
     k: NDArray,
     v: NDArray,
     out: NDArray,
-    logsumexp: NDArray,
+    top: NDArray,
+    log_total: NDArray,
     mask: NDArray | None,
     causal: bool,
     scale: float,
 ) -> tuple[NDArray, NDArray, NDArray]:
     """The gradients of q, k and v.
 
-    With p = exp(scores - logsumexp): dv = p^T g; ds = p (g v^T - sum(g out)) scale;
+    With p = exp(scores - top - log_total): dv = p^T g; ds = p (g v^T - sum(g out)) scale;
     dq = ds k; dk = ds^T q.
     """
     g, wq, wk, wv = (_widened(a) for a in (grad_output, q, k, v))
     p = _scores(wq, wk, mask, causal, scale)
-    p -= np.where(np.isneginf(logsumexp), logsumexp.dtype.type(0), logsumexp)[..., None]
+    p -= top[..., None]
+    p -= log_total[..., None]
     np.exp(p, out=p)
     dv = np.matmul(p.swapaxes(-1, -2), g)
     ds = np.matmul(g, wv.swapaxes(-1, -2))
