@@ -1,6 +1,7 @@
 """nano.compile: what it refuses, what it notices, and what it leaves as eager mode does."""
 
 import copy
+import inspect
 import pickle
 import threading
 import warnings
@@ -572,6 +573,83 @@ def test_gradients_of_leaves_that_the_function_makes_are_refused(asked):
 
     with pytest.raises(GraphBreak, match="a leaf is used that the function makes itself"):
         step(normal(4, 3))
+
+
+def _gradient_given(x):
+    w = nano.zeros(4, 3, requires_grad=True)
+    w.grad = x * 2
+    return w.grad + 1  # here
+
+
+def _gradient_given_to_a_result(x):
+    w = (x * 2).detach().requires_grad_()
+    w.grad = x * 2  # here
+    return w
+
+
+def _gradient_anew(x):
+    w = x.detach().requires_grad_()
+    (w * x).sum().backward()
+    w.grad = None
+    (w * x * 2).sum().backward()
+    return w.grad  # here
+
+
+def _gradient_over_lasting_memory(x):
+    w = _LASTING.detach().requires_grad_()
+    w.grad = x * 1
+    return x + w.grad  # here
+
+
+def _step_of_an_inner_leaf(x):
+    w = nano.ones(3, requires_grad=True)
+    optimizer = nano.optim.SGD([w], lr=0.1)
+    (x * w).sum().backward()  # here
+    optimizer.step()
+    return w.detach() * 1
+
+
+_LASTING = nano.ones(4, 3)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _gradient_given,
+        _gradient_given_to_a_result,
+        _gradient_anew,
+        _gradient_over_lasting_memory,
+        _step_of_an_inner_leaf,
+    ],
+)
+def test_what_an_inner_leaf_gets_is_refused_by_its_line(function):
+    step = nano.compile(function)
+    x = normal(4, 3)
+    expected = function(x)
+    lines, first = inspect.getsourcelines(function)
+    here = first + next(i for i, line in enumerate(lines) if "# here" in line)
+
+    def calls():
+        for _ in range(5):
+            assert step(x).tolist() == expected.tolist()
+
+    with pytest.raises(GraphBreak, match=rf"a leaf is used .*\n?.*at \S+:{here}\b"):
+        calls()
+
+
+def test_gradients_of_inner_leaves_that_nobody_reads():
+    def make():
+        def step(x):
+            w = (x * 2).detach().requires_grad_()
+            w.grad = x * 3
+            v = x.detach().requires_grad_()
+            (v * x).sum().backward()
+            v.grad = None
+            return w.detach() + v.detach()
+
+        return step, []
+
+    check(make, lambda i: (normal(4, 3, seed=i),))
 
 
 def test_the_graph_is_used_twice():

@@ -66,6 +66,9 @@ def difference(first: Graph, second: Graph) -> str:
         longer = max(first.nodes, second.nodes, key=len)
         extra = longer[min(len(first.nodes), len(second.nodes))]
         return f"{extra.name} is there in one run only{f' · at {extra.line}' if extra.line else ''}"
+    reason = _inner_leaf(first, second)
+    if reason:
+        return reason
     if len(first.values) != len(second.values):
         counts = f"{len(first.values)} tensors in one run, {len(second.values)} in the next"
         return f"there come from outside {counts}"
@@ -77,6 +80,18 @@ def difference(first: Graph, second: Graph) -> str:
         return "gradients go to other tensors in the next run"
     if not _same(first.result, second.result):
         return f"it returns {first.result!r} in one run, {second.result!r} in the next"
+    return ""
+
+
+def _inner_leaf(first: Graph, second: Graph) -> str:
+    """Where gradients of a leaf are used that each run makes anew; empty if nowhere."""
+    lasting = {id(v.content) for v in first.values if v.kind == "captured"}
+    for node in second.nodes:
+        leaves = node.tensors if isinstance(node, Effect) else [getattr(node, "leaf", None)]
+        for v in leaves:
+            if v is not None and v.kind != "argument" and id(v.content) not in lasting:
+                place = f" · at {node.line}" if node.line else ""
+                return f"the .grad of a leaf is used that the function makes itself{place}"
     return ""
 
 

@@ -64,7 +64,7 @@ class Recognition:
             known = self.arrays.known(x._data)
             if known is not None and isinstance(known.node, Gradient):
                 return known
-            node = Gradient(leaf=leaf)
+            node = Gradient(leaf=leaf, line=self._line())
             value = self.arrays.new("result", None, x._data)
             value.node = node
             value.memory.written += 1  # by gradients that arrive later

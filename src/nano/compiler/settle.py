@@ -90,26 +90,35 @@ def _merge(graph: Graph, before: dict[Memory, tuple[Value, NDArray]], inner: lis
 
 def _drop_inner_leaves(graph: Graph, inner: list[Value]) -> None:
     """Leaves that the function makes itself: nobody sees the gradients that arrive there."""
-    read = {id(n.leaf.content) for n in graph.nodes if isinstance(n, Gradient)}
+    uses = graph.uses()
+    read = {
+        id(n.leaf.content): n.line
+        for n in graph.nodes
+        if isinstance(n, Gradient) and any(uses[v] for v in n.makes())
+    }
     of_results = {v for v in inner if not v.memory.outside}
     kept = []
     for node in graph.nodes:
-        if not isinstance(node, Accumulate):
-            kept.append(node)
-            continue
-        alone = _is_alone(graph, node.leaf)
-        if alone or node.leaf in of_results:
-            if not alone or id(node.leaf.content) in read:
-                raise GraphBreak(
-                    "compile",
-                    "the .grad of a leaf is used that the function makes itself.",
-                    facts=f"shape {node.leaf.shape}",
-                    hint="Ask for the gradient with nano.autograd.grad().",
-                )
-            continue
+        if isinstance(node, Effect) and node.call.kind == "clear":
+            node.tensors = [v for v in node.tensors if not _is_alone(graph, v)]
+            if not node.tensors:
+                continue
+        elif isinstance(node, (Accumulate, Gradient, SetGradient)):
+            alone = _is_alone(graph, node.leaf)
+            if alone or node.leaf in of_results:
+                if not alone or id(node.leaf.content) in read:
+                    line = read.get(id(node.leaf.content)) or node.line
+                    raise GraphBreak(
+                        "compile",
+                        "the .grad of a leaf is used that the function makes itself.",
+                        facts=f"at {line} · shape {node.leaf.shape}",
+                        hint="Ask for the gradient with nano.autograd.grad().",
+                    )
+                continue
         kept.append(node)
     graph.nodes = kept
     used = {node.leaf for node in kept if isinstance(node, (Accumulate, Gradient, SetGradient))}
+    used.update(v for node in kept if isinstance(node, Effect) for v in node.tensors)
     if graph.derivative is not None:
         used.update(graph.derivative.leaves)
     unused = [v for v in inner if v not in used and _is_alone(graph, v)]

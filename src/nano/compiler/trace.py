@@ -96,6 +96,10 @@ def trace(
         remove_hook(tracer)
 
 
+def _nothing() -> None:
+    """Stands for a call that no program makes."""
+
+
 class _Place:
     """Where a run is.
 
@@ -278,6 +282,7 @@ class _Tracer:
         if leaf._edge is not None:
             return self._retained(leaf, gradient, proceed)
         node = Accumulate(leaf=self.known.itself(leaf), inputs=[self.known.value(gradient)])
+        node.line = self._at.line()
         self.graph.nodes.append(node)
         answer = proceed()
         self.known.note_gradient(leaf, node.leaf)
@@ -320,7 +325,10 @@ class _Tracer:
                 facts=f"at {self._at.line()}",
                 hint="Let the function find the parameters elsewhere, in a closure.",
             )
-        node = Effect(call=what, tensors=tensors, line=self._at.line())
+        call = what
+        if what.kind == "clear":  # which a program does by itself: what it calls holds the leaves
+            call = Call(what.name, what.kind, _nothing, what.tensors)
+        node = Effect(call=call, tensors=tensors, line=self._at.line())
         self.graph.nodes.append(node)
         self._inside = True
         try:
