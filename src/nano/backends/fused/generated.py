@@ -1,7 +1,7 @@
 """Kernels whose source was generated: kept on disk by content, compiled as any other.
 
 A source becomes a module file in the folder of the compiled kernels, named by its hash, so
-that Numba finds in the next process what it compiled in this one. Where nothing can be
+that Numba finds in the next process what it compiled in this one. Where it is not and cannot be
 written, the module lives in memory and is compiled anew in each process.
 """
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numba
 from numba import prange
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserProvidedCacheLocator
 from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 
@@ -51,7 +51,7 @@ _WORTH_WAKING = 1 << 17
 
 @cache
 def _folder() -> str | None:
-    """Where compiled kernels are kept; None if nothing can be written."""
+    """Where compiled kernels are kept; None if none are there and nothing can be written."""
     root = os.environ.get("NANO_CACHE_DIR")
     if root is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -61,17 +61,26 @@ def _folder() -> str | None:
         digest.update(source.read_bytes())
     kernels = Path(root) / "kernels"
     folder = kernels / digest.hexdigest()[:16]
+    if _takes_files(str(folder)):
+        with suppress(OSError):  # another process may do the same
+            os.utime(folder)
+            _forget_old(kernels)
+    elif not folder.is_dir():
+        return None
+    return str(folder)
+
+
+@cache
+def _takes_files(folder: str) -> bool:
+    """Whether files can be written there; it is made if it is missing."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        probe = Path(folder) / f".probe-{os.getpid()}-{threading.get_ident()}"
         probe.write_bytes(b"")
         probe.unlink()
-        os.utime(folder)
     except OSError:
-        return None
-    with suppress(OSError):  # another process may do the same
-        _forget_old(kernels)
-    return str(folder)
+        return False
+    return True
 
 
 def _forget_old(kernels: Path) -> None:
@@ -111,8 +120,27 @@ def by_address(function: Callable[..., Any], signature: str, fastmath: Any, kept
 _lock = threading.Lock()
 
 
+class _Locator(UserProvidedCacheLocator):  # type: ignore[misc]
+    """Numba's folder inside of ours. One that only can be read will do."""
+
+    def ensure_cache_path(self) -> None:
+        try:
+            super().ensure_cache_path()
+        except OSError:
+            if not os.path.isdir(self.get_cache_path()):
+                raise
+
+
+class _InOurFolder(CompileResultCacheImpl):  # type: ignore[misc]
+    """Where Numba looks for its files: nowhere else, such as beside the sources."""
+
+    _locator_classes = (_Locator,)
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]
     """Numba's files of compiled code; what a disk does not read or take is compiled anew."""
+
+    _impl_class = _InOurFolder
 
     @contextmanager
     def _guard_against_spurious_io_errors(self) -> Iterator[None]:
@@ -130,16 +158,16 @@ def _keep(compiled: Any, function: Callable[..., Any], form: str, kept: bool) ->
         numba.config.CACHE_DIR = f"{folder}/{form}"
         try:
             compiled._cache = _Cache(function)
-        except RuntimeError:  # the source is gone, with the folder in which it was
+        except RuntimeError:  # the source is gone, or nothing is kept and nothing can be
             pass
         finally:
             numba.config.CACHE_DIR = before
 
 
 def _on_disk(compiled: Any) -> bool:
-    """Whether some form of a function was compiled before; yes, too, if nothing is kept."""
+    """Whether some form of a function was compiled before; yes, too, if none can be kept."""
     folder, function = compiled.stats.cache_path, compiled.py_func
-    if folder is None:
+    if folder is None or not _takes_files(folder):
         return True
     module = function.__module__.rpartition(".")[2]
     return any(Path(folder).glob(f"{module}.{function.__qualname__}-*.nbi"))
