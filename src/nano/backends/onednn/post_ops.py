@@ -20,8 +20,10 @@ _SRC_1, _POST_OP = 2, 32768  # DNNL_ARG_SRC_1, DNNL_ARG_ATTR_MULTIPLE_POST_OP_BA
 _HUGE = 3.4e38
 
 #: Activations by name: steps of an algorithm with its alpha and beta; ``None`` stands for the
-#: activation's own number. oneDNN's ReLU makes 0 of NaN. x min(max(x huge, 0), 1) keeps it (and
-#: makes NaN of -inf); adding 0 takes the sign away that 0 then has.
+#: activation's own number. oneDNN's ReLU makes 0 of NaN, as do its maximum and its clipping.
+#: x min(max(x huge, 0), 1) keeps it (and makes NaN of -inf); adding 0 takes the sign away that 0
+#: then has. ELU with alpha 0 would be right at -inf too, but computes an exponential: a product
+#: over 64 channels takes up to 1.7 times as long.
 ACTIVATIONS: dict[str, tuple[tuple[int, float | None, float], ...]] = {
     "relu": ((_HARD_SWISH, _HUGE, 0.0), (_LINEAR, 1.0, 0.0)),
     "leaky_relu": ((_RELU, None, 0.0),),
