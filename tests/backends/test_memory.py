@@ -54,3 +54,21 @@ def test_a_warm_training_step_touches_no_fresh_pages():
         step()
     # The step's activations alone are some 10,000 pages. A few faults are Python's own.
     assert _page_faults() - before < 300
+
+
+def test_images_as_pixels():
+    x = memory.channels_last((2, 3, 4, 5), np.float32)
+    pixels = memory.as_pixels(x)
+    assert pixels.shape == (2, 4, 5, 3)
+    assert np.shares_memory(pixels, x)
+    planes = np.arange(120.0).reshape(2, 3, 4, 5)
+    pixels = memory.as_pixels(planes)
+    assert pixels.flags.c_contiguous
+    np.testing.assert_array_equal(pixels[1, 2, 3], planes[1, :, 2, 3])
+
+
+def test_aligned_memory_begins_a_line_of_the_cache():
+    for nbytes in (0, 1, 64, 1000):
+        found = memory.aligned(nbytes)
+        assert found.nbytes == nbytes
+        assert found.ctypes.data % 64 == 0 or not nbytes

@@ -13,8 +13,18 @@ import sys
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["channels_last", "empty", "empty_as", "keep_freed_memory", "order_of"]
+__all__ = [
+    "aligned",
+    "as_pixels",
+    "channels_last",
+    "empty",
+    "empty_as",
+    "keep_freed_memory",
+    "order_of",
+]
 
+#: Bytes of a line of the processor's cache.
+_LINE = 64
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -65,3 +75,15 @@ def channels_last(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     """An array of shape (n, c, h, w) and undefined content that lies as (n, h, w, c)."""
     n, c, h, w = shape
     return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def as_pixels(x: NDArray) -> NDArray:
+    """Images (n, c, h, w) as (n, h, w, c) in C order: the same memory if they lie so, or a copy."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def aligned(nbytes: int) -> NDArray:
+    """Bytes that start at a cache line."""
+    buffer = np.empty(nbytes + _LINE, np.uint8)
+    start = -buffer.ctypes.data % _LINE
+    return buffer[start : start + nbytes]

@@ -18,8 +18,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from .. import threads
-from ..memory import channels_last
-from ..onednn.primitives import aligned
+from ..memory import aligned, as_pixels, channels_last
 from ..reference.windows import output_size
 from .addresses import pointer, prefetch
 from .amx import BLOCK, TILE, begin, clear, collect, configuration, end, interleave, multiply, write
@@ -194,7 +193,7 @@ def _run(
     outputs, kernel_size = weight.shape[1 if turned else 0], weight.shape[2:]
     y = channels_last((n, outputs, *size), x.dtype)
     starts, terms = _terms(tuple(size), x.shape[2:], kernel_size, *how, turned)
-    pixels = np.ascontiguousarray(as_bits(x).transpose(0, 2, 3, 1)).reshape(n, -1, inputs)
+    pixels = as_pixels(as_bits(x)).reshape(n, -1, inputs)
     results = as_bits(y).transpose(0, 2, 3, 1).reshape(n, -1, outputs)
     parts = -(-threads.this_thread() // (outputs // _PAIR))
     _convolve(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import threads
-from ..memory import empty
+from ..memory import as_pixels, empty
 from .amx import BLOCK, TILE, begin, clear, configuration, end, interleave, multiply
 from .amx import read as read_sums
 from .amx import write as write_sums
@@ -359,8 +359,8 @@ def conv2d_weight(
 ) -> NDArray:
     """See the reference kernel."""
     o, c = grad_output.shape[1], x.shape[1]
-    pixels = np.ascontiguousarray(as_bits(x).transpose(0, 2, 3, 1))
-    gradients = np.ascontiguousarray(as_bits(grad_output).transpose(0, 2, 3, 1))
+    pixels = as_pixels(as_bits(x))
+    gradients = as_pixels(as_bits(grad_output))
     way, parts, slabs = _work(pixels, gradients, kernel_size, stride, padding, dilation)
     grad_weight = empty((o, c, *kernel_size), x.dtype if dtype is None else dtype)
     rows = as_bits(grad_weight).reshape(o, -1)

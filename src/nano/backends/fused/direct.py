@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import threads
-from ..memory import channels_last
+from ..memory import as_pixels, channels_last
 from .direct_tile import LANES, SUMS, tile
 from .jit import Kernel, inline, prange
 
@@ -68,10 +68,10 @@ def _neighbours(outputs: int, kernel: int, width: int) -> int:
     return max(possible or [1], key=use)
 
 
-def _pixels(x: NDArray) -> NDArray:
+def _rows(x: NDArray) -> NDArray:
     """Images as (n, h, w c), one element after the other."""
     n, c, h, w = x.shape
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).reshape(n, h, w * c)
+    return as_pixels(x).reshape(n, h, w * c)
 
 
 def _parts(images: int) -> int:
@@ -191,7 +191,7 @@ def _convolve(
     framed = many > 1 or size != (height, width * c)
     loop = loop if y.size * kh * kw * c >= _PARALLEL else loop.serial
     loop(
-        *(_pixels(x), framed, size, top, left * c, packed.reshape(kh, -1, LANES * needed)),
+        *(_rows(x), framed, size, top, left * c, packed.reshape(kh, -1, LANES * needed)),
         *(first, many * o, places, y.transpose(0, 2, 3, 1).reshape(n, h, w * o), odd),
     )
     return y, many == 1 or not odd.any()
@@ -271,7 +271,7 @@ def conv_transpose2d(
         start.reshape(width, c)[:] = bias
     loop = loop if x.size * kh * kw * c >= _PARALLEL else loop.serial
     loop(
-        *(_pixels(x), packed, kw * c, top, left * c),
+        *(_rows(x), packed, kw * c, top, left * c),
         *(np.zeros((_parts(n), LANES * vectors), np.float32), places, row),
         *(start, y.transpose(0, 2, 3, 1).reshape(n, height, width * c)),
     )
@@ -370,7 +370,7 @@ def conv2d_weight(
     sums = np.zeros((_parts(n), *shape), np.float32)
     loop = loop if grad_output.size * kh * kw * c >= _PARALLEL else loop.serial
     loop(
-        *(_pixels(x), size != (height, width * c), size, top, left * c, _pixels(grad_output)),
+        *(_rows(x), size != (height, width * c), size, top, left * c, _rows(grad_output)),
         *(many * c, many * o, begins, places, first, sums),
     )
     total = sums[0].reshape(-1)

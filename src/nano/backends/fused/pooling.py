@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..memory import channels_last
+from ..memory import as_pixels, channels_last
 from .jit import Kernel, kernel, prange
 from .math import narrow, wide
 
@@ -34,7 +34,7 @@ _ZERO = np.float32(0)
 
 def rows_of(x: NDArray) -> NDArray:
     """The image as (n, h, w, c) without gaps; bfloat16 as uint16. Copied if it lies otherwise."""
-    image = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    image = as_pixels(x)
     return image.view(np.uint16) if image.dtype.itemsize == 2 else image
 
 

@@ -17,21 +17,20 @@ The basis and its sources are in ``winograd_basis``, the way there and back in
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import threads
-from ..memory import channels_last, empty
+from ..memory import aligned, as_pixels, channels_last, empty
 from ..onednn import convolution, epilogue
 from . import batch_norm
 from .addresses import start_of
 from .jit import inline, kernel, prange
 from .made import Made
 from .sgemm import NORMAL, sgemm
-from .tiles import GROUP, LANES, LINE, lines, products
+from .tiles import GROUP, LANES, lines, products
 from .vectors import store, zeros
 from .winograd_basis import SQUARE
 from .winograd_tiles import (
@@ -157,7 +156,11 @@ def _transformed(weight: NDArray, turned: bool, token: Any) -> NDArray:
         flat = np.ascontiguousarray(weight).reshape(-1)
         _weight_to_basis.over(u.size)(flat, *steps, turned, u)
 
-    return _made.of(weight, turned, token, lambda: _aligned((SQUARE, inputs, outputs)), fill)
+    def room() -> NDArray:
+        memory = aligned(4 * SQUARE * inputs * outputs)
+        return memory.view(np.float32).reshape(SQUARE, inputs, outputs)
+
+    return _made.of(weight, turned, token, room, fill)
 
 
 def _run(
@@ -192,26 +195,13 @@ def _run(
     odd = np.empty(parts * slabs, np.float32)
     b = np.zeros(outputs, np.float32) if bias is None else np.ascontiguousarray(bias)
     s = np.ones(outputs, np.float32) if scale is None else np.ascontiguousarray(scale)
-    added = np.empty((1, 1, 1, 0), np.float32) if residual is None else _pixels(residual)
+    added = np.empty((1, 1, 1, 0), np.float32) if residual is None else as_pixels(residual)
     nothing = np.empty(0, np.float32)
     _convolve(
-        *(multiply, _pixels(x), u, s, b, added, relu, grid, most, slabs, images, odd),
+        *(multiply, as_pixels(x), u, s, b, added, relu, grid, most, slabs, images, odd),
         *(nothing if mean is None else mean, nothing if var is None else var),
     )
     return None if odd.any() else y
-
-
-def _aligned(shape: tuple[int, ...]) -> NDArray:
-    """A new float32 array that begins a line of the cache; see ``lines``."""
-    size = math.prod(shape)
-    memory = empty((size + LINE // 4,), np.float32)
-    skip = -memory.ctypes.data % LINE // 4
-    return memory[skip : skip + size].reshape(shape)
-
-
-def _pixels(x: NDArray) -> NDArray:
-    """(n, h, w, c), in that order in memory."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
 
 def _convolved(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import threads
-from ..memory import empty
+from ..memory import as_pixels, empty
 from ..onednn import convolution
 from .addresses import start_of
 from .jit import kernel, prange
@@ -99,8 +99,8 @@ def conv2d_weight(
     n, o = grad_output.shape[:2]
     c = x.shape[1]
     (top, _), (left, _) = padding
-    pixels = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    gradients = np.ascontiguousarray(grad_output.transpose(0, 2, 3, 1))
+    pixels = as_pixels(x)
+    gradients = as_pixels(grad_output)
     multiply, most, grid = work(c, o, gradients, top, left)
     strips, team = n * grid.down * grid.pieces, threads.this_thread()
     enough = min(strips, strips * grid.wide // _TILES)

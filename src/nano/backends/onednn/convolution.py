@@ -245,7 +245,7 @@ class WeightGradientByProduct:
         windows = np.lib.stride_tricks.sliding_window_view(pixels, (kh, kw), (1, 2))
         windows = windows[:, :: g.stride[0], :: g.stride[1]].transpose(0, 1, 2, 4, 5, 3)
         rows = np.ascontiguousarray(windows).reshape(-1, kh * kw * c)
-        gradients = np.ascontiguousarray(grad_output.transpose(0, 2, 3, 1)).reshape(-1, o)
+        gradients = results.as_pixels(grad_output).reshape(-1, o)
         product = matmul(gradients.T, rows)  # (o, kh kw c): oneDNN turns it quicker than NumPy
         grad_weight = results.empty(g.weight, g.dtype)
         reorder(self.ready, plain(g.weight, g.dtype))(product.ctypes.data, grad_weight.ctypes.data)

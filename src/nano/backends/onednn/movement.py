@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..memory import aligned
 from .memory import Descriptor, alike, describe, plain
-from .primitives import aligned, reorder, scratch
+from .primitives import reorder, scratch
 
 __all__ = ["Target", "bring", "packed"]
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import threads
+from ..memory import aligned
 from .library import ExecArg, library
 from .memory import Descriptor
 
-__all__ = ["Plan", "Primitive", "aligned", "cached", "reorder", "rounding", "scratch"]
+__all__ = ["Plan", "Primitive", "cached", "reorder", "rounding", "scratch"]
 
 # Arguments of primitives (DNNL_ARG_...).
 SRC, DST, WEIGHTS, BIAS = 1, 17, 33, 41
@@ -164,13 +164,6 @@ def scratch(name: str, nbytes: int) -> int:
     if buffer is None or buffer.nbytes < nbytes:
         _kept.scratch[name] = buffer = aligned(nbytes)
     return buffer.ctypes.data
-
-
-def aligned(nbytes: int) -> NDArray:
-    """Bytes that start at a cache line."""
-    buffer = np.empty(nbytes + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + nbytes]
 
 
 def reorder(source: Descriptor, target: Descriptor) -> Primitive:
