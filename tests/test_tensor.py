@@ -41,6 +41,30 @@ class TestMaking:
         assert ours.shape == tuple(theirs.shape)
         assert ours.tolist() == theirs.tolist()
 
+    @pytest.mark.parametrize(
+        "data",
+        [
+            [np.ones(2), np.ones(2)],
+            [np.ones(2, np.float32), np.ones(2)],
+            ([1.5, 2.0], [np.float64(1), 2.0]),
+            [1, np.float64(2)],
+            [np.float32(1), 2.0],
+            [np.float16(1), 2.5],
+            [np.int32(1), 2.5],
+        ],
+        ids=str,
+    )
+    @pytest.mark.filterwarnings("ignore:Creating a tensor from a list:UserWarning")  # PyTorch's
+    def test_lists_that_hold_numpys_float64(self, data):
+        assert str(nano.tensor(data).dtype)[5:] == str(torch.tensor(data).dtype)[6:]
+
+    @pytest.mark.parametrize("wide", [0, 1])
+    def test_lists_that_hold_a_float64_tensor(self, wide):
+        for m in (nano, torch):
+            data = [2, 3.5]
+            data[wide] = m.tensor(1.0, dtype=m.float64)
+            assert m.tensor(data).dtype == m.float64
+
     def test_lists_of_tensors(self):
         t = nano.tensor([nano.tensor(1.0), nano.tensor(2.0)])
         assert t.tolist() == [1.0, 2.0]

@@ -137,6 +137,7 @@ def _t(m, *shape, dtype="float32"):
 
 
 REFUSALS = {
+    "dropout": lambda m, f: f(*[_t(m, *s) for s in (Q, K, V)], dropout_p=1.5),
     "mask and causal": lambda m, f: f(
         *[_t(m, *s) for s in (Q, K, V)], _t(m, 4, 5, dtype="bool"), is_causal=True
     ),

@@ -121,8 +121,8 @@ def scaled_dot_product_attention(
         Tensor (..., l, ev). A query that may see no key gives 0.
 
     Raises:
-        RuntimeError: if shapes or dtypes do not fit together, or a mask is given and
-            ``is_causal``.
+        RuntimeError: if shapes or dtypes do not fit together, a mask is given and
+            ``is_causal``, or ``dropout_p`` is no probability.
 
     >>> q, k, v = nano.zeros(1, 2), nano.zeros(3, 2), nano.tensor([[1.0], [2.0], [6.0]])
     >>> scaled_dot_product_attention(q, k, v)
@@ -149,6 +149,8 @@ def scaled_dot_product_attention(
                 f"attn_mask must be bool, float32 or of query's dtype {query.dtype}, "
                 f"got {attn_mask.dtype}.",
             )
+    if not 0 <= dropout_p <= 1:
+        raise ArgumentError(owner, f"dropout_p must be between 0 and 1, got {dropout_p}.")
     if enable_gqa:
         key, value = (_repeat_heads(owner, query, t) for t in (key, value))
     query, key, value = _broadcast(owner, query, key, value)

@@ -46,7 +46,8 @@ def tensor(
     Args:
         data: a number, nested sequences of numbers, a NumPy array, or a Tensor.
         dtype: of the elements; by default that of an array or a tensor, else bool for
-            booleans, int64 for integers, the default dtype for floats.
+            booleans, int64 for integers, the default dtype for floats (float64 if one of them
+            is NumPy's).
         device: only ``"cpu"``.
         requires_grad: record operations on it.
 
@@ -134,7 +135,7 @@ def _as_array(owner: str, data: Any, d: Any, where: Any) -> NDArray:
         if wanted is not None and array.size and array.dtype.kind in "iuf":
             fitting(owner, array.min().item(), wanted)
             fitting(owner, array.max().item(), wanted)
-        if wanted is None and array.dtype == np.float64 and not _first_is(data, np.float64):
+        if wanted is None and array.dtype == np.float64 and not _holds_float64(data):
             wanted = get_default_dtype()
     if wanted is not None and array.dtype != wanted.numpy:
         array = _cast(array, wanted)
@@ -192,6 +193,17 @@ def _first_is(data: Any, kind: type) -> bool:
     while isinstance(data, (list, tuple)) and data:
         data = data[0]
     return isinstance(data, kind)
+
+
+def _holds_float64(data: Any) -> bool:
+    """Whether nested sequences hold float64: an array or a NumPy number, not Python's floats."""
+    if isinstance(data, (list, tuple)):
+        # Long lists of numbers are what is usual: their types are found without a loop here.
+        return not set(map(type, data)) <= _PYTHON and any(map(_holds_float64, data))
+    return bool(getattr(data, "dtype", None) in (np.float64, dtypes.float64))
+
+
+_PYTHON = {bool, int, float}
 
 
 def _without_tensors(data: Any) -> Any:
