@@ -200,6 +200,22 @@ def test_numbers_take_the_dtype_of_the_tensor():
         assert x.tolist() == [0, 2, 2]
 
 
+@pytest.mark.parametrize("kind", ["itself", "detached", "view", "detached view"])
+def test_what_lies_there_already_is_assigned_with_its_history(kind):
+    results = []
+    for m in (nano, torch):
+        leaf = m.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        x = leaf * 2
+        y = x if "view" not in kind else x[:]
+        z = y.detach() if "detached" in kind else y
+        z[0] = y[0]
+        (x.sum() + (z * 3).sum()).backward()
+        results.append((z, leaf.grad))
+        assert z.requires_grad
+    for mine, other in zip(*results, strict=True):
+        assert_same(mine, other, (0, 0))
+
+
 @pytest.mark.parametrize(
     ("dtype", "recorded"),
     [("float16", False), ("float16", True), ("float64", True), ("int64", False)],

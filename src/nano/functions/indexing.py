@@ -410,11 +410,12 @@ def _assign(
 
 
 def _is_same_memory(input: Tensor, target: NDArray, value: Tensor) -> bool:
-    """Whether ``value`` is a view that shows just what is to be written."""
+    """Whether ``value`` is a view of ``input`` that shows just what is to be written."""
     a = value._data
+    base = input if input._view is None else input._view.base
     return (
         value._view is not None
-        and value._storage is input._storage
+        and value._view.base is base  # not of what input was detached from: that has a history
         and a.__array_interface__["data"] == target.__array_interface__["data"]
         and a.shape == target.shape
         and a.strides == target.strides
