@@ -1,7 +1,7 @@
 """The pass that lets loops write over what they read, where nobody looks any more.
 
-A fresh array is read from memory before it is written, and what was there goes out of the cache.
-Measured with ``y = 2 x + z`` of 4 MB each: 231 us into a fresh array, 155 over ``x``.
+The processor reads a fresh array from memory before it writes it, and for that lets go of others
+in its cache.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class Loop:
             )
         ]
         self.input_strides = strides or tuple([v.strides for v in inputs])
-        #: The names of inputs that outputs are written over.
+        #: The names of inputs that outputs are written over; see :mod:`in_place`.
         names = {o.value: o.name for o in self.inputs}
         self.over = {v: names[x] for v, x in (over or {}).items()}
         self.outputs = []
@@ -207,7 +207,7 @@ class Loop:
 
     def _whole(self, o: _Operand) -> bool:
         """Of a loop over one element, the outputs count as whole."""
-        return o.name.startswith("y") or o.name in self.over.values()
+        return o.name.startswith("y")
 
     # Source
 
